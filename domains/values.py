@@ -121,6 +121,8 @@ NETWORK_PARTS: Mapping[str, ModelPart] = MappingProxyType(
         "text_encoder": ModelPart.TEXT_ENCODER,
         "text_encoder_2": ModelPart.TEXT_ENCODER_2,
         "controlnet": ModelPart.DENOISER,  # it is half of one
+        "image_prompt": ModelPart.DENOISER,  # it is some of its layers
+        "image_encoder": ModelPart.TEXT_ENCODER,  # it reads a prompt as well
     }
 )
 """Parts that compute, by the name of the network among a model's components."""

@@ -8,7 +8,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from domains.inference.jobs import Companion, ControlPictures, GenerationJob
+from domains.inference.jobs import (
+    Companion,
+    ControlPictures,
+    GenerationJob,
+    ImagePromptPictures,
+)
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import EncodedImage, PartEnded
 from domains.session.types import PreviewSettings, ProgressEvent
@@ -39,6 +44,7 @@ def changed(
     picture: PreparedPicture | None = None,
     mask: PreparedPicture | None = None,
     controls: tuple[ControlPictures, ...] = (),
+    image_prompt_pictures: tuple[ImagePromptPictures, ...] = (),
     **settings: Any,
 ) -> GenerationJob:
     """The same job with other settings or previews, or for another folder."""
@@ -51,4 +57,5 @@ def changed(
         picture=picture,
         mask=mask,
         controls=controls,
+        image_prompts=image_prompt_pictures,
     )

@@ -56,6 +56,15 @@ def add_nothing(*_: object) -> dict[str, Any]:
     return {}
 
 
+def all_of(*additions: Addition) -> Addition:
+    """What all of them give, each of which gives arguments of its own."""
+
+    def each(*call: Any) -> dict[str, Any]:
+        return {name: one for add in additions for name, one in add(*call).items()}
+
+    return each
+
+
 @dataclass(frozen=True)
 class StepState:
     """One finished step: `sample` went into the UNet at `timestep`, `prediction` came out.
@@ -184,7 +193,8 @@ def predict(
         timestep: One number.
         conditioning: Of the same batch and in the UNet's type.
         numerics: What `unet` computes in.
-        addition: Gives further arguments; called first.
+        addition: Gives further arguments, or others in the place of the conditioning's; called
+            first.
 
     Returns:
         float32, shaped like `sample`.
@@ -193,14 +203,12 @@ def predict(
     sample = sample.to(numerics.data_type)
     if numerics.channels_last:
         sample = sample.contiguous(memory_format=torch.channels_last)
-    prediction: torch.Tensor = unet(
-        sample,
-        timestep,
-        encoder_hidden_states=conditioning.hidden_states,
-        added_cond_kwargs=conditioning.added or None,
+    named = {
+        "encoder_hidden_states": conditioning.hidden_states,
+        "added_cond_kwargs": conditioning.added or None,
         **further,
-        return_dict=False,
-    )[0]
+    }
+    prediction: torch.Tensor = unet(sample, timestep, **named, return_dict=False)[0]
     prediction = prediction.to(torch.float32)
     # The rest of the step runs in one layout, so its results do not depend on this one.
     return prediction.contiguous() if numerics.channels_last else prediction

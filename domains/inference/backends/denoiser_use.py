@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from domains.inference.backends.image_attention import attending_to_images
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.lora_layers import on_denoiser
 from domains.inference.backends.parts import Parts
@@ -45,7 +45,7 @@ class SoleUse:
 
     model: LoadedModel
     parts: Parts
-    _loras_at_work: ExitStack = field(default_factory=ExitStack)
+    _added: ExitStack = field(default_factory=ExitStack)
 
     def at_work(self) -> ExitStack:
         """See `DenoiserUse`."""
@@ -53,8 +53,8 @@ class SoleUse:
         with ExitStack() as at_work:
             unets = [self.model.networks["unet"], *controls]
             at_work.enter_context(seamless_convolutions(unets, self.parts.vae.edges))
-            at_work.enter_context(self._loras_at_work)
-            self._loras_at_work.enter_context(on_denoiser(self.model, self.parts.loras))
+            at_work.enter_context(self._added)
+            self._add()
             return at_work.pop_all()
 
     def denoiser(self, ways: Ways, shape: tuple[int, ...]) -> Any:
@@ -64,13 +64,22 @@ class SoleUse:
     @contextmanager
     def in_float32(self) -> Iterator[bool]:
         """See `DenoiserUse`."""
-        loras = partial(on_denoiser, self.model, self.parts.loras)
-        self._loras_at_work.close()  # they are in the lower type
+        self._added.close()  # it is in the lower type
         try:
-            with in_float32(self.model) as roomy, loras():
-                yield roomy
+            with in_float32(self.model) as roomy:
+                self._add()
+                try:
+                    yield roomy
+                finally:
+                    self._added.close()
         finally:
-            self._loras_at_work.enter_context(loras())
+            self._add()
+
+    def _add(self) -> None:
+        """Have LoRAs and image prompts work on the UNet, in what it computes in now."""
+        self._added.enter_context(on_denoiser(self.model, self.parts.loras))
+        adapters = [each.module for each in self.parts.image_prompts]
+        self._added.enter_context(attending_to_images(self.model, adapters))
 
     def do(self, act: Callable[[], Done]) -> Done:
         """See `DenoiserUse`."""

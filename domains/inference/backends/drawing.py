@@ -16,11 +16,12 @@ from domains.inference.backends.beside import Lane
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import Control
 from domains.inference.backends.decoding import check_latents, finite, non_finite
-from domains.inference.backends.denoise import Conditioning, StepState, denoise
+from domains.inference.backends.denoise import Conditioning, StepState, all_of, denoise
 from domains.inference.backends.denoiser_use import DenoiserUse
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.finishing import Finishing
+from domains.inference.backends.image_prompts import ReadPrompts
 from domains.inference.backends.latents import Noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loops import PictureLoops
@@ -77,6 +78,7 @@ class Drawing:
     upscalers: UpscalerShelf | None = None
     _degradations: list[Degradation] = field(default_factory=list)
     _keeper: PictureKeeper | None = None
+    _image_prompts: ReadPrompts = ReadPrompts()
 
     def __post_init__(self) -> None:
         self._ways = Ways(self.model, self.parts)
@@ -161,8 +163,8 @@ class Drawing:
                     "Attention was computed in slices, as the device's profile says.",
                 )
             )
-        if self.job.picture is not None:
-            self._read(self.job.picture)
+        if self.job.picture is not None or self.parts.image_prompts:
+            self._read()
         refining = self._refining()
         with self.use.at_work() as at_work, self._finishing:
             for together in self._portions(refining):
@@ -228,12 +230,18 @@ class Drawing:
             )
         return [text.conditioning for text in texts]
 
-    def _read(self, picture: PreparedPicture) -> None:
-        """Have the picture to start from encoded."""
+    def _read(self) -> None:
+        """Have the picture to start from encoded, and those that are prompts read."""
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.PREPARING_INPUT))
         with self.clock.time("prepare_input"):
-            self._sources = self._sources.of_picture(picture, self.job.mask)
+            if self.job.picture is not None:
+                self._sources = self._sources.of_picture(self.job.picture, self.job.mask)
+            if self.parts.image_prompts:
+                self.context.check_stop()
+                guided = any(each.guidance.guided for each in self.settings.passes)
+                read = partial(ReadPrompts.of, self.parts.image_prompts, guided=guided)
+                self._image_prompts = with_room(read, self.model.make_room)
 
     def _note(self, degradations: Iterable[Degradation]) -> None:
         """Each is reported once, however many pictures it concerns."""
@@ -356,13 +364,21 @@ class Drawing:
             check_stop=self.context.check_stop,
             make_room=model.make_room,
             loop=loops.next(scheduler, noise.generator, model.device),
-            addition=Control(
-                [
-                    net.drawing(settings.size, self._sources.part_of)
-                    for net in self.parts.control_nets
-                ],
-                index,
-                model.unet_numerics.data_type,
-                self.context.check_stop,
+            addition=all_of(
+                Control(
+                    [
+                        net.drawing(settings.size, self._sources.part_of)
+                        for net in self.parts.control_nets
+                    ],
+                    index,
+                    model.unet_numerics.data_type,
+                    self.context.check_stop,
+                ),
+                self._image_prompts.in_pass(
+                    settings.size,
+                    self._sources.part_of,
+                    tuple(start.latents.shape),
+                    len(model.plan_config("unet")["block_out_channels"]),
+                ),
             ),
         )

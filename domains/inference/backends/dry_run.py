@@ -43,7 +43,7 @@ def try_networks(networks: Mapping[str, nn.Module], configs: Mapping[str, Any]) 
 
 
 def try_network(name: str, network: nn.Module, config: Config) -> None:
-    """Run a VAE or ControlNet once; a text encoder takes what its configuration says.
+    """Run a network once; a text encoder takes what its configuration says.
 
     Args:
         name: What it is called in a folder.
@@ -55,9 +55,10 @@ def try_network(name: str, network: nn.Module, config: Config) -> None:
     """
     if name == "vae":
         _try_vae(network, config)
-    if name == "controlnet":
+    run = one_run.LONE.get(name)
+    if run is not None:
         with torch.no_grad(), _META, blamed_on(name, "config.json"):
-            one_run.run_control_net(network)
+            run(network)
 
 
 def _try_vae(vae: nn.Module, config: Config) -> None:

@@ -131,6 +131,6 @@ def _numerics(wanted: WantedModel, plan: NetworkPlan, device: torch.device) -> N
     traits = traits_of(device)
     if wanted.type is ModelType.VAE:
         return vae_numerics(traits, plan.config)
-    if wanted.type is ModelType.TEXT_ENCODER:
+    if wanted.type in (ModelType.TEXT_ENCODER, ModelType.IMAGE_ENCODER):
         return Numerics(traits.text_data_type)
     return traits.exact

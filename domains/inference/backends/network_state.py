@@ -36,11 +36,22 @@ class PlacedHook:
     places: Places | None = None
 
 
+class PlacedProcessor:
+    """An attention processor with numbers of its own, likewise; others have none."""
+
+    places: tuple[Places, ...] | None = None
+
+
 def hooks_of(modules: Iterable[nn.Module]) -> tuple[Places, ...] | None:
-    """Where what hooks compute with lies, each place once; None where a hook is there of which
-    that is not known."""
+    """Where what hooks and attention processors compute with lies, each place once; None where
+    one is there of which that is not known."""
     found: dict[Places, None] = {}
     for module in modules:
+        processor = module.__dict__.get("processor")
+        if isinstance(processor, PlacedProcessor):
+            if processor.places is None:
+                return None
+            found |= dict.fromkeys(processor.places)
         if module._forward_pre_hooks:
             return None
         for hook in module._forward_hooks.values():

@@ -6,6 +6,7 @@ them; elsewhere it shows whether the weights give numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -84,6 +85,21 @@ def run_text_encoder(encoder: Any) -> tuple[torch.Tensor, ...]:
     return tuple(value for value in found.values() if isinstance(value, torch.Tensor))
 
 
+def run_image_encoder(encoder: Any) -> tuple[torch.Tensor, ...]:
+    """The embedding of a picture of one colour, and its hidden state before the last layer."""
+    config = encoder.config
+    picture = _made(encoder, 1, config.num_channels, config.image_size, config.image_size)
+    found = encoder(picture, output_hidden_states=True)
+    return found.image_embeds, found.hidden_states[-2]
+
+
+def run_image_prompt(adapter: Any) -> tuple[torch.Tensor, ...]:
+    """The tokens of one picture, and a key and a value of each layer."""
+    places = (_TOKENS,) if adapter.reads_hidden_states else ()
+    tokens = adapter.projection(_made(adapter, 1, *places, adapter.width))
+    return tuple(layer(tokens) for layer in (*adapter.to_keys, *adapter.to_values))
+
+
 def _text_width(config: Config) -> int:
     width = config.get("encoder_hid_dim") or config["cross_attention_dim"]
     return int(width if isinstance(width, int) else max(width))
@@ -107,3 +123,11 @@ def _made(network: nn.Module, *shape: int) -> torch.Tensor:
 
 def _kind(network: nn.Module) -> torch.Tensor:
     return next(network.parameters())
+
+
+LONE: Mapping[str, Callable[[Any], tuple[torch.Tensor, ...]]] = {
+    "controlnet": run_control_net,
+    "image_encoder": run_image_encoder,
+    "image_prompt": run_image_prompt,
+}
+"""Runs of networks that take what they say themselves."""

@@ -11,6 +11,8 @@ from domains.inference.backends.by_upscaler import ByUpscaler
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import ControlNet
 from domains.inference.backends.control_check import check_control_net
+from domains.inference.backends.image_prompt_check import check_image_prompt
+from domains.inference.backends.image_prompts import LoadedImagePrompt
 from domains.inference.backends.inversion_files import read_inversion
 from domains.inference.backends.inversions import NO_INVERSIONS, Inversions
 from domains.inference.backends.loaded_model import LoadedModel
@@ -36,6 +38,7 @@ class Parts:
     loras: tuple[ActiveLora, ...] = ()
     inversions: Inversions = NO_INVERSIONS
     control_nets: tuple[ControlNet, ...] = ()
+    image_prompts: tuple[LoadedImagePrompt, ...] = ()
     refiner: RefinerPart | None = None
     upscaler: ByUpscaler | None = None
 
@@ -68,6 +71,7 @@ class PartLoading:
             loras=self._loras(job, model),
             inversions=self._inversions(job, model),
             control_nets=self._control_nets(job, model),
+            image_prompts=self._image_prompts(job, model),
             refiner=self._refiner(job, model, vae),
             upscaler=self._upscaler(job, model),
         )
@@ -134,6 +138,19 @@ class PartLoading:
             check_control_net(network, model, guidance.control_type, field)
             nets.append(ControlNet(network, guidance, pictures))
         return tuple(nets)
+
+    def _image_prompts(
+        self, job: GenerationJob, model: LoadedModel
+    ) -> tuple[LoadedImagePrompt, ...]:
+        prompts = []
+        pairs = zip(job.settings.image_prompts, job.image_prompts, strict=True)
+        for index, (prompt, pictures) in enumerate(pairs):
+            adapter = self._network(job, prompt.model_id)
+            encoder = self._network(job, prompt.image_encoder_model_id)
+            loaded = LoadedImagePrompt(prompt, adapter, encoder, pictures)
+            check_image_prompt(loaded, model, f"settings.image_prompts[{index}]")
+            prompts.append(loaded)
+        return tuple(prompts)
 
     def _network(self, job: GenerationJob, model_id: str) -> LoadedNetwork:
         companion = job.companion(model_id)

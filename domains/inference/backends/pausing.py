@@ -41,6 +41,7 @@ def fingerprint_of(job: GenerationJob, model: LoadedModel) -> str:
         picture=None,
         mask=None,
         controls=(),
+        image_prompts=(),
         first_image=0,
         paused_file=None,
         kept_steps=0,
@@ -49,6 +50,10 @@ def fingerprint_of(job: GenerationJob, model: LoadedModel) -> str:
         asked,
         [each.sha256 for each in (job.picture, job.mask) if each is not None],
         [[each.sha256 for each in _pictures(control)] for control in job.controls],
+        [
+            [each.sha256 for each in (*prompt.images, *prompt.masks)]
+            for prompt in job.image_prompts
+        ],
         (model.fingerprint, *map(_state, job.companions)),
         states_of(job.steps),
         [str(each.data_type) for each in model.data_types()],

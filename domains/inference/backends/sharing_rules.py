@@ -24,10 +24,11 @@ def sharing_key(job: GenerationJob) -> Hashable | None:
 
     All that changes the networks while a picture is drawn is in it. Prompts, seeds, sizes,
     steps, samplers, guidance and pictures to start from are each picture's own. A job with a
-    refiner shares with none: its model may have to give way in the middle of it.
+    refiner shares with none: its model may have to give way in the middle of it. Nor does one
+    with image prompts, whose tokens are as many as its pictures.
     """
     settings = job.settings
-    if settings.refiner is not None:
+    if settings.refiner is not None or settings.image_prompts:
         return None
     return (
         settings.model_id,

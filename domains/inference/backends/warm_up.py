@@ -53,8 +53,9 @@ def warm_up(model: Loaded, context: JobContext) -> None:
 def _outputs(model: Loaded, name: str) -> tuple[torch.Tensor, ...]:
     """What one run of a network gives."""
     network = model.networks[name]
-    if name == "controlnet":
-        return one_run.run_control_net(network)
+    run = one_run.LONE.get(name)
+    if run is not None:
+        return run(network)
     if name == "vae":
         image = one_run.decode_once(network, model.plan_config(name))
         return image, one_run.encode_once(network, image)

@@ -1,4 +1,5 @@
-"""One network that is a model of its own: a VAE, a ControlNet or a text encoder.
+"""One network that is a model of its own: a VAE, a ControlNet, an IP-Adapter or an encoder of
+texts or pictures.
 
 It lies in a file of either layout, with or without the configuration that folders have, or in
 a folder of its own.
@@ -16,6 +17,7 @@ from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.derived.config import derived_config
 from domains.model.backends.diffusers_folder import network_config
 from domains.model.backends.families.clip import CLIP_TEXT, CLIP_TEXT_PROJECTION
+from domains.model.backends.families.clip_vision import CLIP_VISION_PROJECTION
 from domains.model.backends.families.components import NetworkClass
 from domains.model.backends.families.control_net import (
     CONTROL_NET,
@@ -23,6 +25,7 @@ from domains.model.backends.families.control_net import (
     is_union,
 )
 from domains.model.backends.families.family import SD_SCALE
+from domains.model.backends.families.image_prompt import IMAGE_PROMPT
 from domains.model.backends.families.registry import BY_ARCHITECTURE
 from domains.model.backends.families.vae import VAE
 from domains.model.backends.file_recognition import config_beside, recognise_file
@@ -30,6 +33,8 @@ from domains.model.backends.layouts.stored import Stored
 from domains.model.backends.model_plan import NetworkPlan, Origin, WeightFile
 from domains.model.backends.network_tensors import folder_tensors, network_tensors
 from domains.model.backends.recognition import Recognised
+from domains.model.backends.recognition.controls import APPLIED
+from domains.model.backends.recognition.encoders import OPENAI_VISION
 from domains.model.backends.safetensors_header import Header, read_header
 from domains.model.backends.stored_weights import check_weights
 from domains.model.backends.usability import check_usable
@@ -39,8 +44,17 @@ from domains.values import types_of
 
 CONFIG_FILE = "config.json"
 _CONTROL_NETS = (CONTROL_NET, CONTROL_NET_UNION)
-_CLASSES = {each.name: each for each in (VAE, *_CONTROL_NETS, CLIP_TEXT, CLIP_TEXT_PROJECTION)}
-_NAMES = {each.name: "controlnet" for each in _CONTROL_NETS} | {VAE.name: "vae"}
+_TEXTS = (CLIP_TEXT, CLIP_TEXT_PROJECTION)
+_CLASSES = {
+    each.name: each for each in (VAE, *_CONTROL_NETS, *_TEXTS, CLIP_VISION_PROJECTION)
+}
+_NAMES = {
+    VAE.name: "vae",
+    CLIP_VISION_PROJECTION.name: "image_encoder",
+    IMAGE_PROMPT.name: "image_prompt",
+    **dict.fromkeys((each.name for each in _CONTROL_NETS), "controlnet"),
+    **dict.fromkeys((each.name for each in _TEXTS), "text_encoder"),
+}
 _PREFIXES = ("first_stage_model.", "control_model.", "cond_stage_model.transformer.")
 
 
@@ -48,6 +62,10 @@ def loads_alone(found: Recognised) -> bool:
     """Whether a file is a network of a class that is loaded on its own."""
     if found.type in (ModelType.VAE, ModelType.CONTROL_NET):
         return (not found.kind or bool(types_of(found.kind))) and not found.family
+    if found.type is ModelType.IMAGE_ENCODER:
+        return found.kind.startswith("CLIP")
+    if found.type is ModelType.IMAGE_PROMPT_ADAPTER:
+        return found.kind in APPLIED
     whole = found.type is ModelType.TEXT_ENCODER and "images" not in found.kind
     return whole and found.kind.startswith(("CLIP", "OpenCLIP"))
 
@@ -125,6 +143,10 @@ def _stored(file: WeightFile) -> Stored:
 def _class_of(found: Recognised, header: Header) -> NetworkClass:
     if found.type is ModelType.VAE:
         return VAE
+    if found.type is ModelType.IMAGE_ENCODER:
+        return CLIP_VISION_PROJECTION
+    if found.type is ModelType.IMAGE_PROMPT_ADAPTER:
+        return IMAGE_PROMPT
     if found.type is ModelType.CONTROL_NET:
         return CONTROL_NET_UNION if types_of(found.kind) else CONTROL_NET
     projected = any("text_projection" in entry.name for entry in header.tensors)
@@ -147,8 +169,10 @@ def _settings(found: Recognised, network_class: NetworkClass, stored: Stored) ->
         family = found.architecture and BY_ARCHITECTURE[found.architecture]
         scale = family.vae_scale if family else SD_SCALE
         return {"scaling_factor": scale, "force_upcast": True}
-    if network_class in _CONTROL_NETS:
+    if network_class in (*_CONTROL_NETS, IMAGE_PROMPT):
         return {}
+    if network_class is CLIP_VISION_PROJECTION:
+        return {"hidden_act": "quick_gelu" if found.kind == OPENAI_VISION else "gelu"}
     fused = any("resblocks." in name for name in stored.entries)
     opened = fused or found.kind.startswith("OpenCLIP")
     return {"hidden_act": "gelu" if opened else "quick_gelu"}
@@ -163,11 +187,12 @@ def _named_class(config: Config) -> NetworkClass | None:
 
 
 def _name(network_class: NetworkClass) -> str:
-    return _NAMES.get(network_class.name, "text_encoder")
+    return _NAMES[network_class.name]
 
 
 def _unsupported() -> FailedPrecondition:
     return FailedPrecondition(
-        "This is no VAE, ControlNet or text encoder of a class that this version loads.",
+        "This is no VAE, ControlNet, IP-Adapter, text or image encoder of a class that this "
+        "version loads.",
         reason=Reason.MODEL_FORMAT_UNSUPPORTED,
     )

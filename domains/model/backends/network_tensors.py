@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from domains.model.backends.families.components import NetworkClass
+from domains.model.backends.families.image_prompt import IMAGE_PROMPT
+from domains.model.backends.layouts.image_prompt import image_prompt_tensors
 from domains.model.backends.layouts.open_clip import EXTRAS, open_clip_tensors
 from domains.model.backends.layouts.stored import Stored
 from domains.model.backends.layouts.unet import unet_names
@@ -17,7 +19,8 @@ from domains.model.backends.layouts.vae import vae_names
 from domains.model.backends.model_plan import Origin, WeightFile
 from domains.model.backends.stored_weights import incomplete
 
-_TEXT_MODEL = "text_model."
+# What names of CLIP's halves begin with, of which a network is one.
+_HALF = re.compile(r"^(?:text|vision)_model\.")
 # Names of the VAE's attention before diffusers 0.12, still found in files.
 _OLD_NAMES = {
     "query": "to_q",
@@ -32,6 +35,7 @@ _TEXT_EXTRAS = r"logit_scale|visual_projection\.weight|vision_model\..*"
 _EXTRAS = {
     "CLIPTextModel": rf"text_projection\.weight|{_TEXT_EXTRAS}",
     "CLIPTextModelWithProjection": _TEXT_EXTRAS,
+    "CLIPVisionModelWithProjection": r"logit_scale|text_projection\.weight|text_model\..*",
     "AutoencoderKL": r"model_ema\..*|loss\..*",
 }
 # A constant that older versions stored, by some programs even rounded.
@@ -44,6 +48,7 @@ _ORIGINAL = {
     "AutoencoderKL": ("encoder.down.", "encoder.mid.", "decoder.up.", "decoder.mid."),
     "CLIPTextModel": ("transformer.resblocks.",),
     "CLIPTextModelWithProjection": ("transformer.resblocks.",),
+    "CLIPVisionModelWithProjection": (),
 }
 
 
@@ -61,6 +66,15 @@ def network_tensors(
         FailedPrecondition: MODEL_INCOMPLETE for what no layer has, as far as names tell, and
             for a tensor that is stored twice.
     """
+    if network_class is IMAGE_PROMPT:
+        tensors = image_prompt_tensors(stored)
+        used = {origin.stored.name for origin in tensors.values()}
+        _refuse(
+            component,
+            stored,
+            [name for name, one in stored.entries.items() if one.name not in used],
+        )
+        return tensors
     extras = re.compile(_EXTRAS.get(network_class.name, r"(?!)"))
     wanted = [
         name
@@ -69,7 +83,7 @@ def network_tensors(
     ]
     if not any(name.startswith(_ORIGINAL[network_class.name]) for name in wanted):
         names = {
-            name: _OLD_NAME.sub(_renamed, name.removeprefix(_TEXT_MODEL)) for name in wanted
+            name: _OLD_NAME.sub(_renamed, _HALF.sub("", name)) for name in wanted
         }
     elif network_class.name.startswith("CLIP"):
         tensors = open_clip_tensors(stored)

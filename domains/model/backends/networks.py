@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import diffusers
@@ -21,11 +22,16 @@ from torch import nn
 from domains.errors import Internal
 from domains.model.backends.constructor import accepted_by
 from domains.model.backends.families.components import NetworkClass
+from domains.model.backends.families.image_prompt import IMAGE_PROMPT
 from domains.model.backends.file_bytes import OpenBytes, open_file
 from domains.model.backends.library_errors import blamed_on
 from domains.model.backends.model_plan import NetworkPlan, Origin
 from domains.model.backends.stored_weights import incomplete, misshapen
 from domains.model.backends.weights import part_of, read_tensors
+
+
+# Loaded once there is an adapter: it brings much of diffusers.
+_OURS = "domains.model.backends.image_prompt_adapter"
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,9 @@ def build_empty(plan: NetworkPlan) -> EmptyNetwork:
     names: dict[str, str] = {}
     unexpected: list[str] = []
     for name, origin in plan.tensors.items():
-        # Versions of the library differ in where a text encoder's layers are.
-        known = next((each for each in (name, f"text_model.{name}") if each in wanted), None)
+        # Versions of the library differ in where an encoder's layers are.
+        named = (name, f"text_model.{name}", f"vision_model.{name}")
+        known = next((each for each in named if each in wanted), None)
         if known is None:
             unexpected.append(origin.stored.name)
         elif wanted[known] != origin.shape:
@@ -145,6 +152,8 @@ def fill(
 
 def class_of(wanted: NetworkClass) -> Any:
     """A network's class; the first time, the libraries import what it is made of."""
+    if wanted is IMAGE_PROMPT:
+        return import_module(_OURS).ImagePromptAdapter
     # The name is a family's and never a file's.
     library = diffusers if wanted.library == "diffusers" else transformers
     return getattr(library, wanted.name)
@@ -153,7 +162,7 @@ def class_of(wanted: NetworkClass) -> Any:
 def _construct(plan: NetworkPlan) -> nn.Module:
     wanted, cls = plan.network_class, class_of(plan.network_class)
     known = {key: plan.config[key] for key in wanted.bounds.keys if key in plan.config}
-    if wanted.library == "diffusers":
+    if wanted.library != "transformers":
         network = cls(**accepted_by(cls, known))
     else:
         with _without_first_numbers():

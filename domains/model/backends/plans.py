@@ -21,6 +21,8 @@ _TYPES = {
     "vae": ModelType.VAE,
     "controlnet": ModelType.CONTROL_NET,
     "text_encoder": ModelType.TEXT_ENCODER,
+    "image_encoder": ModelType.IMAGE_ENCODER,
+    "image_prompt": ModelType.IMAGE_PROMPT_ADAPTER,
 }
 
 

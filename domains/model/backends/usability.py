@@ -12,6 +12,7 @@ from domains.errors import FailedPrecondition, Reason
 from domains.model.backends import restorers
 from domains.model.backends.families.registry import BY_ARCHITECTURE, FAMILIES
 from domains.model.backends.recognition import Recognised
+from domains.model.backends.recognition.controls import APPLIED
 from domains.model.backends.upscalers import KINDS, of_another_kind
 from domains.model.types import ModelType, PredictionType, Problem
 from domains.values import listed_types, types_of
@@ -26,8 +27,6 @@ _WAITS = {
         "Text encoders are listed, checked and loaded; a checkpoint's own is used, another "
         "cannot be chosen yet."
     ),
-    ModelType.IMAGE_ENCODER: "Image encoders are listed; they wait for picture prompts.",
-    ModelType.IMAGE_PROMPT_ADAPTER: "IP-Adapters are listed; they wait for picture prompts.",
     ModelType.CONTROL_PREPROCESSOR: (
         "Preprocessors are listed; they wait for the making of control pictures."
     ),
@@ -111,6 +110,12 @@ def _problem(found: Recognised) -> Problem | None:
         return Problem(
             _NO_TYPE,
             f"This is a {found.kind}; this version uses ControlNets of the usual kind.",
+        )
+    if found.type is ModelType.IMAGE_PROMPT_ADAPTER and found.kind not in APPLIED:
+        return Problem(
+            Reason.MODEL_INCOMPATIBLE,
+            f"This is an {found.kind}, which needs a face recogniser that this version does not "
+            f"have; use one of {', '.join(APPLIED)}.",
         )
     if found.type in (ModelType.CHECKPOINT, ModelType.REFINER):
         return _of_checkpoint(found)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from domains.model.backends.bounds import Config
 from domains.model.backends.component_config import check_config
 from domains.model.backends.derived.clip import clip_config
+from domains.model.backends.derived.clip_vision import clip_vision_config
+from domains.model.backends.derived.image_prompt import image_prompt_config
 from domains.model.backends.derived.unet import control_net_config, unet_config, union_config
 from domains.model.backends.derived.vae import vae_config
 from domains.model.backends.families.components import NetworkClass
@@ -16,8 +18,10 @@ _BY_CLASS = {
     "AutoencoderKL": vae_config,
     "CLIPTextModel": clip_config,
     "CLIPTextModelWithProjection": clip_config,
+    "CLIPVisionModelWithProjection": clip_vision_config,
     "ControlNetModel": control_net_config,
     "ControlNetUnionModel": union_config,
+    "ImagePromptAdapter": image_prompt_config,
     "UNet2DConditionModel": unet_config,
 }
 

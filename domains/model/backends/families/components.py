@@ -20,7 +20,7 @@ class NetworkClass:
     """A class of networks, built from a configuration within its bounds.
 
     Attributes:
-        library: `diffusers` or `transformers`. A class gets those keys of its table that
+        library: `diffusers`, `transformers` or `ours`. A class gets those keys of its table that
             it knows and no other: a configuration may otherwise ask for code from the
             network.
         name: As the library calls it.
@@ -39,7 +39,7 @@ class NetworkClass:
     @property
     def weights_name(self) -> str:
         """What files of its weights are called, without variant and ending."""
-        return "diffusion_pytorch_model" if self.library == "diffusers" else "model"
+        return "model" if self.library == "transformers" else "diffusion_pytorch_model"
 
 
 def per_block(value: Any, blocks: int) -> list[Any]:

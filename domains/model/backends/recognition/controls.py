@@ -59,6 +59,10 @@ _PROMPT_ADAPTERS = (
 )
 
 
+APPLIED = ("IP-Adapter", "IP-Adapter Plus", "IP-Adapter Full Face")
+"""Kinds that read pictures by an image encoder alone; others need a face recogniser too."""
+
+
 def _prompt_adapter(tensors: Tensors) -> Recognised | None:
     if tensors.has("ip_adapter_proj_model.") or (
         tensors.has("image_proj.") and tensors.has("double_blocks.")

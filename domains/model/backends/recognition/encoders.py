@@ -116,8 +116,10 @@ _CLIP_KINDS = {
     (1024, 24): "OpenCLIP-H",
     (1280, 32): "OpenCLIP-G",
 }
+OPENAI_VISION = "CLIP ViT-L"
+"""OpenAI's; the larger ones are OpenCLIP's, with another activation."""
 _VISION_KINDS = {
-    (1024, 24): "CLIP ViT-L",
+    (1024, 24): OPENAI_VISION,
     (1280, 32): "CLIP ViT-H",
     (1664, 48): "CLIP ViT-bigG",
 }
