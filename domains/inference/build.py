@@ -13,6 +13,7 @@ from domains.chain.ports import Policies
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
 from domains.inference import convert
+from domains.inference.backends.image_prompt_fit import ImagePromptFits
 from domains.inference.backends.lora_fit import LoraFits
 from domains.inference.convert.batch_items import GenerationTemplate
 from domains.inference.convert.batches import BATCH_REPORTS
@@ -109,6 +110,7 @@ def build(
     preparer = GenerationPreparer(
         models,
         LoraFits(),
+        ImagePromptFits(),
         ChainPreparer(models, picture.pictures, picture.files, policies),
         provenance.provenance,
         safeguards,

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from deviceops.v1 import conditioning_pb2, generation_pb2
 from server.cli.choices import UnusableOptions
 from server.cli.field_values import Picture
+from server.cli.named_pictures import parse_named_picture
 
 CONTROL_FORM = "ID[=TYPE]:PICTURE[:SCALE[:START[:END]]]"
 PREPROCESSOR_FORM = (
     "canny[:LOW:HIGH], soft-edge[:RADIUS], line-art[:THRESHOLD], scribble[:STROKE], grey,"
     " tile[:FACTOR], face-mask[:PADDING]; @PIXELS after it is the longer side that it works at"
 )
-_MOST_NUMBERS = 3
 _TYPE_PREFIX = "CONTROL_NET_TYPE_"
 _UNTOLD = conditioning_pb2.CONTROL_NET_TYPE_UNSPECIFIED
 _Number = Callable[[str], float]
@@ -85,27 +85,17 @@ def parse_preprocessor(text: str) -> conditioning_pb2.ControlPreprocessor:
 
 
 def _parse_control(text: str, picture: Picture) -> conditioning_pb2.ControlNetGuidance:
-    model, _, rest = text.partition(":")
-    model_id, told, control_type = model.partition("=")
-    named, numbers = rest.split(":"), list[float]()
-    # From the end: a path may hold colons.
-    while len(named) > 1 and len(numbers) < _MOST_NUMBERS:
-        try:
-            numbers.insert(0, float(named[-1]))
-        except ValueError:
-            break
-        named.pop()
-    path = ":".join(named)
-    if not model_id or not path:
+    named = parse_named_picture(text, "--control", CONTROL_FORM)
+    model_id, told, control_type = named.model.partition("=")
+    if not model_id:
         raise UnusableOptions(f"--control: {text!r} is not {CONTROL_FORM}")
-    scale, start, end = (*numbers, None, None, None)[:3]
     return conditioning_pb2.ControlNetGuidance(
         model_id=model_id,
         control_type=_parse_type(control_type) if told else _UNTOLD,
-        image=picture(path),
-        conditioning_scale=scale,
-        start=start,
-        end=end,
+        image=picture(named.picture),
+        conditioning_scale=named.scale,
+        start=named.start,
+        end=named.end,
     )
 
 

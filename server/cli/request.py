@@ -28,6 +28,7 @@ from server.cli.choices import (
 )
 from server.cli.control import ControlOptions, put_control_nets
 from server.cli.field_values import Picture, set_field
+from server.cli.image_prompts import put_image_prompts
 from server.cli.input_image import input_image
 from server.cli.likeness import Likeness
 from server.cli.placing import placement
@@ -97,6 +98,7 @@ class GenerationOptions:
     upscaler: str | None = None
     start: StartOptions = field(default_factory=StartOptions)
     control: ControlOptions = field(default_factory=ControlOptions)
+    image_prompts: tuple[str, ...] = ()
     finish: tuple[str, ...] = ()
     assignments: tuple[str, ...] = ()
     like: Likeness | None = None
@@ -126,6 +128,7 @@ def generate_request(
         settings = _settings(options)
         put_start(settings, options.start, picture)
         put_control_nets(settings, options.control, picture)
+        put_image_prompts(settings, options.image_prompts, picture)
         for assignment in options.assignments:
             set_field(settings, assignment, picture)
         return inference_pb2.GenerateRequest(

@@ -9,7 +9,6 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import (
     common_pb2,
-    conditioning_pb2,
     event_pb2,
     generation_pb2,
     inference_pb2,
@@ -33,6 +32,14 @@ from domains.conversions import (
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
+from domains.inference.convert.conditioning import (
+    control_input,
+    control_net_from_proto,
+    control_net_to_proto,
+    image_prompt_from_proto,
+    image_prompt_input,
+    image_prompt_to_proto,
+)
 from domains.inference.convert.passes import second_pass_from_proto, second_pass_to_proto
 from domains.inference.convert.sampling import (
     SCHEDULERS,
@@ -56,14 +63,6 @@ from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
 from domains.inference.core.statistics import Statistics, Timed
 from domains.model.convert import TYPES as MODEL_TYPES
-from domains.picture.convert import (
-    FITS,
-    image_from_proto,
-    image_to_proto,
-    preprocessor_from_proto,
-    preprocessor_to_proto,
-)
-from domains.picture.types import ResizeFit
 from domains.provenance.convert import output_from_proto, output_to_proto
 from domains.session.convert import (
     FORMATS,
@@ -77,7 +76,7 @@ from domains.session.convert import (
     violation_to_proto,
 )
 from domains.session.core.durations import Durations
-from domains.values import ControlNetType, ModelOrigin, Toggle
+from domains.values import ModelOrigin, Toggle
 
 MODES = EnumMap(Mode, generation_pb2.GenerationMode, "GENERATION_MODE_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
@@ -86,9 +85,6 @@ PRECISIONS = EnumMap(
     generation_pb2.PrecisionMode,
     "PRECISION_MODE_",
     zero=types.PrecisionMode.OPEN,
-)
-CONTROL_NET_TYPES = EnumMap(
-    ControlNetType, conditioning_pb2.ControlNetType, "CONTROL_NET_TYPE_"
 )
 PROMPT_SYNTAXES = EnumMap(
     types.PromptSyntax,
@@ -112,7 +108,8 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
         delivery=delivery_from_proto(message.delivery, "delivery"),
         image=image,
         mask=mask,
-        controls=tuple(map(_control_input, message.settings.control_nets)),
+        controls=tuple(map(control_input, message.settings.control_nets)),
+        image_prompts=tuple(map(image_prompt_input, message.settings.image_prompts)),
         chain=chain_from_proto(message.postprocessing, "postprocessing"),
         unbuilt=tuple(unbuilt),
     )
@@ -144,47 +141,11 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         variation=types.SeedVariation(**scalars_from(message.variation, types.SeedVariation))
         if message.HasField("variation")
         else None,
-        control_nets=tuple(map(_control_net_from_proto, message.control_nets)),
+        control_nets=tuple(map(control_net_from_proto, message.control_nets)),
+        image_prompts=tuple(map(image_prompt_from_proto, message.image_prompts)),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
         vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, Toggle.SERVER),
         output=output_from_proto(output, "settings.output"),
-    )
-
-
-def _control_input(message: conditioning_pb2.ControlNetGuidance) -> types.ControlInput:
-    return types.ControlInput(
-        wished(message, "image", image_from_proto),
-        tuple(map(image_from_proto, message.images)),
-        wished(message, "mask", image_from_proto),
-    )
-
-
-def _control_net_from_proto(
-    message: conditioning_pb2.ControlNetGuidance,
-) -> types.ControlNetGuidance:
-    return types.ControlNetGuidance(
-        **scalars_from(message, types.ControlNetGuidance),
-        preprocessor=preprocessor_from_proto(message.preprocessor),
-        control_type=CONTROL_NET_TYPES.optional_from_proto(
-            message.control_type, field="control_nets.control_type"
-        ),
-        fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
-    )
-
-
-def _control_net_to_proto(
-    net: types.ControlNetGuidance,
-) -> conditioning_pb2.ControlNetGuidance:
-    return conditioning_pb2.ControlNetGuidance(
-        **scalars_of(net, conditioning_pb2.ControlNetGuidance),
-        image=image_to_proto(net.image),
-        preprocessor=None
-        if net.preprocessor is None
-        else preprocessor_to_proto(net.preprocessor),
-        control_type=CONTROL_NET_TYPES.to_proto(net.control_type),
-        fit=FITS.to_proto(net.fit),
-        mask=image_to_proto(net.mask),
-        images=[image_to_proto(each) or common_pb2.InputImage() for each in net.images],
     )
 
 
@@ -233,7 +194,8 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             weight=lora.weight,
             text_encoder_weight=lora.text_encoder_weight,
         )
-    result.control_nets.extend(map(_control_net_to_proto, settings.control_nets))
+    result.control_nets.extend(map(control_net_to_proto, settings.control_nets))
+    result.image_prompts.extend(map(image_prompt_to_proto, settings.image_prompts))
     put_start(settings.start, result)
     if settings.second_pass is not None:
         result.second_pass.CopyFrom(second_pass_to_proto(settings.second_pass))

@@ -20,7 +20,6 @@ from domains.values import ControlNetType, ImageFileFormat, types_of
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {
     "control_nets.preprocessor.postprocessor_id": "Preprocessors with a model are not run yet.",
-    "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
     "precision.data_types": "Choose EXACT or FASTEST instead of data types.",
     "precision.attention_slicing": "The device's profile decides.",
@@ -60,6 +59,7 @@ _LIMITED_MESSAGES = (
     "SecondPass",
     "SeedVariation",
     "ControlNetGuidance",
+    "ImagePrompt",
     "ControlPreprocessor",
     "CannyOptions",
     "SoftEdgeOptions",

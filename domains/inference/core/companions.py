@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from msgspec.structs import replace
 
 from domains.errors import DomainError, FieldViolation, Reason
 from domains.inference.jobs import Companion
 from domains.inference.ports import LoraFits, Models
-from domains.inference.types import GenerationSettings, SdxlSettings, SecondPass
+from domains.inference.types import (
+    GenerationSettings,
+    ImagePrompt,
+    SdxlSettings,
+    SecondPass,
+)
 from domains.model.types import Model, ModelType
 
+T = TypeVar("T")
 _NOUNS: dict[ModelType | None, str] = {
     ModelType.LORA: "a LoRA",
     ModelType.VAE: "a VAE",
@@ -22,6 +29,8 @@ _NOUNS: dict[ModelType | None, str] = {
     ModelType.EMBEDDING: "an embedding",
     ModelType.CONTROL_NET: "a ControlNet",
     ModelType.UPSCALER: "an upscaler",
+    ModelType.IMAGE_PROMPT_ADAPTER: "an IP-Adapter",
+    ModelType.IMAGE_ENCODER: "an image encoder",
 }
 REFINER_FIELD = "sdxl.refiner.model_id"
 UPSCALER_FIELD = "second_pass.postprocessor_id"
@@ -75,6 +84,22 @@ def visit(settings: GenerationSettings, visitor: Callable[[Named], str]) -> Gene
             )
             for index, net in enumerate(settings.control_nets)
         ),
+        image_prompts=tuple(
+            _visit_image_prompt(prompt, f"image_prompts[{index}]", visitor)
+            for index, prompt in enumerate(settings.image_prompts)
+        ),
+    )
+
+
+def _visit_image_prompt(
+    prompt: ImagePrompt, field: str, visitor: Callable[[Named], str]
+) -> ImagePrompt:
+    adapter, encoder = prompt.model_id, prompt.image_encoder_model_id
+    named = Named(f"{field}.image_encoder_model_id", encoder, ModelType.IMAGE_ENCODER)
+    return replace(
+        prompt,
+        model_id=visitor(Named(f"{field}.model_id", adapter, ModelType.IMAGE_PROMPT_ADAPTER)),
+        image_encoder_model_id=visitor(named) if encoder else "",
     )
 
 
@@ -237,11 +262,22 @@ async def check_layers(companions: Companions, model: Model, fits: LoraFits, pat
     """
     for field, found in companions.by_field.items():
         if found.type is ModelType.LORA:
-            try:
-                await asyncio.to_thread(fits.check, found, model)
-            except DomainError as error:
-                error.metadata["field"] = f"{path}.{field}"
-                raise
+            await held_against(f"{path}.{field}", fits.check, found, model)
+
+
+async def held_against(
+    field: str, judge: Callable[[Model, Model], T], one: Model, other: Model
+) -> T:
+    """What `judge` says of a model and another, off the loop; `field` names the first.
+
+    Raises:
+        DomainError: As `judge`, with the metadata `field`.
+    """
+    try:
+        return await asyncio.to_thread(judge, one, other)
+    except DomainError as error:
+        error.metadata["field"] = field
+        raise
 
 
 def _called(model: Model) -> str:

@@ -17,6 +17,7 @@ _OF_THEIR_OWN = (
     "loras",
     "embedding_model_ids",
     "control_nets",
+    "image_prompts",
     "images",
     "sigmas",
 )

@@ -23,6 +23,11 @@ from domains.inference.core.control_nets import (
     check_control_types,
     prepare_controls,
 )
+from domains.inference.core.image_prompts import (
+    PreparedImagePrompts,
+    prepare_image_prompts,
+    with_image_encoders,
+)
 from domains.inference.core.inputs import Inputs, prepare
 from domains.inference.core.refiner_rules import check_refining_model
 from domains.inference.core.resolution import resolve, scheduler_of
@@ -38,7 +43,13 @@ from domains.inference.core.validation import (
 )
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob
-from domains.inference.ports import LoraFits, Models, PicturePreparer, Provenance
+from domains.inference.ports import (
+    ImagePromptFits,
+    LoraFits,
+    Models,
+    PicturePreparer,
+    Provenance,
+)
 from domains.inference.types import GenerationRequest
 from domains.model.types import Model
 from domains.session.types import PreviewSettings
@@ -55,6 +66,7 @@ class PreparedGeneration:
     job: GenerationJob
     inputs: Inputs
     controls: PreparedControls
+    image_prompts: PreparedImagePrompts
     chain: PreparedChain
     safeguard: Safeguard | None = None
 
@@ -81,6 +93,7 @@ class GenerationPreparer:
     Args:
         models: Finds those that a request names.
         fits: Holds LoRAs against checkpoints.
+        image_prompt_fits: Holds IP-Adapters against checkpoints and image encoders.
         chains: Makes ready what finishes pictures.
         provenance: Decides which marks pictures get.
         safeguards: Know which safety policy holds.
@@ -91,6 +104,7 @@ class GenerationPreparer:
         self,
         models: Models,
         fits: LoraFits,
+        image_prompt_fits: ImagePromptFits,
         chains: ChainPreparer,
         provenance: Provenance,
         safeguards: Safeguards,
@@ -99,6 +113,7 @@ class GenerationPreparer:
     ) -> None:
         self._models = models
         self._fits = fits
+        self._image_prompt_fits = image_prompt_fits
         self._chains = chains
         self._provenance = provenance
         self._safeguards = safeguards
@@ -147,6 +162,9 @@ class GenerationPreparer:
             raise InvalidGeneration.of(*violations)
         check_configurations(settings, scheduler, model, refiner)
         await check_layers(companions, model, self._fits, "settings")
+        settings, companions = await with_image_encoders(
+            settings, companions, model, self._models, self._image_prompt_fits, "settings"
+        )
         inputs = await prepare(pictures, request, model, "settings")
         picture, mask = inputs.picture, inputs.mask
         settings = resolve(inputs.named_in(settings), model, self._random_seed)
@@ -171,17 +189,19 @@ class GenerationPreparer:
         output = replace(settings.output, provenance=marks.wish)
         settings = replace(settings, output=output)
         controls = await prepare_controls(pictures, request, settings)
+        image_prompts = await prepare_image_prompts(pictures, request, controls.settings)
         policy = None if guard is None else guard.of_results
         if policy is not None and chain.ends_with(policy):
             policy = None  # it has the last word already
         job = GenerationJob(
-            controls.settings,
+            image_prompts.settings,
             model.place,
             request.delivery.previews,
             companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
             mask=None if mask is None else mask.prepared,
             controls=controls.pictures,
+            image_prompts=image_prompts.pictures,
             steps=chain.steps,
             finished_width=width,
             finished_height=height,
@@ -191,4 +211,6 @@ class GenerationPreparer:
         if job.judged:
             # What may be withheld is not shown while it forms either.
             job = replace(job, previews=PreviewSettings())
-        return PreparedGeneration(model, companions, job, inputs, controls, chain, guard)
+        return PreparedGeneration(
+            model, companions, job, inputs, controls, image_prompts, chain, guard
+        )

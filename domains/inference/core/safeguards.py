@@ -136,6 +136,7 @@ def _pictures_of(job: GenerationJob) -> tuple[PreparedPicture, ...]:
     """Those of a client that it draws from, each once; of a grey one nothing can be said."""
     given = [] if job.picture is None else [job.picture]
     given += [picture for control in job.controls for picture in control.images]
+    given += [picture for prompt in job.image_prompts for picture in prompt.images]
     return tuple(dict.fromkeys(each for each in given if not each.grey))
 
 

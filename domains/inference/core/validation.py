@@ -11,6 +11,7 @@ from domains.device.core.placement import check_placement
 from domains.errors import FieldViolation, Reason
 from domains.inference.core.combinations import NOT_SDXL
 from domains.inference.core.control_nets import check_control_nets
+from domains.inference.core.image_prompts import check_image_prompts
 from domains.inference.core.plain_rules import found, plain
 from domains.inference.core.prompt_syntax import check_weights
 from domains.inference.core.refiner_rules import check_refiner
@@ -41,6 +42,7 @@ def check_request(request: GenerationRequest) -> list[FieldViolation]:
     violations += _pictures(request, "settings")
     violations += _masked(request, "settings.inpainting.mask")
     violations += check_control_nets(request, "settings")
+    violations += check_image_prompts(request, "settings")
     violations += check_delivery(request.delivery, "delivery")
     violations += check_chain(request.chain, "postprocessing", _CHAIN)
     violations += check_placement(request.placement, "placement.")

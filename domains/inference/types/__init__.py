@@ -14,7 +14,7 @@ from domains.chain.types import AskedChain
 from domains.codec import FEW, Count, Value
 from domains.device.types import Placement
 from domains.inference.types.control import ControlNetGuidance, asked_together, most_in_a_union
-from domains.inference.types.image_prompts import ImagePrompt
+from domains.inference.types.image_prompts import ImagePrompt, ImagePromptInput
 from domains.inference.types.inpainting import Inpainting, InpaintingFill, OutpaintingMargins
 from domains.inference.types.passes import (
     Refiner,
@@ -55,6 +55,7 @@ __all__ = [
     "DdimOptions",
     "GuidanceSettings",
     "ImagePrompt",
+    "ImagePromptInput",
     "Inpainting",
     "InpaintingFill",
     "LinearMultistepOptions",
@@ -359,8 +360,9 @@ class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
     `image` is the picture that it starts from, `mask` what of it is redrawn, `controls` are
-    those of the ControlNets, in their order; `chain` finishes what is drawn. `unbuilt` names
-    the fields that are set although this version does nothing with them.
+    those of the ControlNets, in their order, and `image_prompts` those that are read as
+    prompts; `chain` finishes what is drawn. `unbuilt` names the fields that are set although
+    this version does nothing with them.
     """
 
     settings: GenerationSettings
@@ -371,5 +373,6 @@ class GenerationRequest:
     image: InputImage | None = None
     mask: InputImage | None = None
     controls: tuple[ControlInput, ...] = ()
+    image_prompts: tuple[ImagePromptInput, ...] = ()
     chain: AskedChain = field(default_factory=AskedChain)
     unbuilt: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta
@@ -9,7 +10,7 @@ from msgspec import Meta
 from domains.codec import FEW, Measure, Value
 from domains.inference.types.passes import Share
 from domains.limits import default_of
-from domains.picture.types import PictureFile
+from domains.picture.types import InputImage, PictureFile
 
 
 class ImagePrompt(Value, frozen=True):
@@ -27,3 +28,11 @@ class ImagePrompt(Value, frozen=True):
     end: Share = default_of("ImagePrompt.end")
     images: Annotated[tuple[PictureFile, ...], FEW] = ()
     mask: PictureFile | None = None
+
+
+@dataclass(frozen=True)
+class ImagePromptInput:
+    """The pictures of an image prompt as a client names them."""
+
+    images: tuple[InputImage, ...] = ()
+    mask: InputImage | None = None

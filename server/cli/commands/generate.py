@@ -26,6 +26,7 @@ from server.cli.commands.start_options import (
     Fill,
     Fit,
     Image,
+    ImagePrompt,
     Inpaint,
     InvertMask,
     KeepUnmasked,
@@ -138,6 +139,7 @@ def generate(
             " soft-edge, ...; once for all, or for each --control.",
         ),
     ] = None,
+    image_prompt: ImagePrompt = None,
     width: Annotated[
         int | None, typer.Option(metavar="N", help="Pixels; multiples of 8.")
     ] = None,
@@ -364,6 +366,7 @@ def generate(
         second_pass=second_pass,
         upscaler=upscaler,
         control=ControlOptions(tuple(control or ()), tuple(preprocess or ())),
+        image_prompts=tuple(image_prompt or ()),
         start=StartOptions(
             image=image,
             inpaint=inpaint,

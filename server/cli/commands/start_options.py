@@ -15,6 +15,14 @@ Image = Annotated[
         help="Start from a picture: a file, an artifact id, or SESSION#N.",
     ),
 ]
+ImagePrompt = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ID:PICTURE[:SCALE[:START[:END]]]",
+        help="An IP-Adapter, a picture that it reads as a prompt, its strength, and between"
+        " which shares of the steps it works. Repeatable: pictures of one ID are one prompt.",
+    ),
+]
 Inpaint = Annotated[
     str | None,
     typer.Option(metavar="PICTURE", help="Redraw a part of a picture."),

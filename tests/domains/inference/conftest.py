@@ -33,6 +33,7 @@ from domains.inference.types import (
     ControlInput,
     GenerationRequest,
     GenerationSettings,
+    ImagePromptInput,
     PrecisionMode,
 )
 from domains.memory.types import Extent, HeldComponent, Place
@@ -90,6 +91,7 @@ from domains.values import (
 )
 from server.errors import describe_failure
 from tests.domains.sessions import changes_of, runner_of
+from tests.fakes.image_prompts import FakeImagePromptFits
 
 MODEL = Model(
     model_id="emoji",
@@ -426,6 +428,7 @@ class Bench:
     statistics: StatisticsKeeper
     machine: FakeMachine
     fits: FakeFits
+    image_prompt_fits: FakeImagePromptFits
     guard: Guard
     preparer: GenerationPreparer
     forecasts: Forecasts
@@ -452,7 +455,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
     pictures, paused = FakePictures(), FakePausedFiles()
     statistics = StatisticsKeeper(TransientFacts(), Clock())
-    machine, fits = FakeMachine(), FakeFits()
+    machine, fits, image_prompt_fits = FakeMachine(), FakeFits(), FakeImagePromptFits()
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
@@ -472,6 +475,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     preparer = GenerationPreparer(
         models,
         fits,
+        image_prompt_fits,
         ChainPreparer(models, pictures, None, guard),
         provenance,
         safeguards,
@@ -520,6 +524,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         statistics,
         machine,
         fits,
+        image_prompt_fits,
         guard,
         preparer,
         forecasts,
@@ -536,6 +541,7 @@ def request(
     placement: Placement | None = None,
     image: InputImage | None = None,
     controls: tuple[ControlInput, ...] = (),
+    image_prompts: tuple[ImagePromptInput, ...] = (),
     mask: InputImage | None = None,
     chain: AskedChain | None = None,
 ) -> GenerationRequest:
@@ -547,6 +553,7 @@ def request(
         digest,
         image=image,
         controls=controls,
+        image_prompts=image_prompts,
         mask=mask,
         chain=chain or AskedChain(),
     )

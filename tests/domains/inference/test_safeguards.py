@@ -10,7 +10,14 @@ import pytest
 
 from domains.chain.types import AskedChain, CropStep, SafetyStep
 from domains.errors import Cancelled, NotFound, Reason
-from domains.inference.types import GenerationSettings, ImageToImage, SdxlSettings
+from domains.inference.types import (
+    GenerationSettings,
+    ImagePrompt,
+    ImagePromptInput,
+    ImageToImage,
+    SdxlSettings,
+)
+from domains.model.types import ModelType
 from domains.picture.types import InputImage
 from domains.safety import SafetyAction, SafetyPolicy, SafetyRule, SafetySubject
 from domains.session.errors import SessionCancelled, SessionFailed
@@ -22,7 +29,7 @@ from domains.session.types import (
     SessionEvent,
 )
 from domains.values import PictureMarks
-from tests.domains.inference.conftest import Bench, request
+from tests.domains.inference.conftest import MODEL, Bench, request
 
 RESULT, PROMPT = SafetySubject.RESULT, SafetySubject.PROMPT
 INPUT = SafetySubject.INPUT_IMAGE
@@ -125,6 +132,22 @@ async def test_a_picture_to_start_from_is_looked_at_first(bench: Bench) -> None:
     assert (len(bench.pool.checks), len(bench.pool.works)) == (2, 1)
     await drawn(bench, settings())
     assert len(bench.pool.checks) == 2
+
+
+async def test_pictures_that_are_read_as_prompts_are_looked_at_and_masks_are_not(
+    bench: Bench,
+) -> None:
+    encoder = replace(MODEL, model_id="clip", type=ModelType.IMAGE_ENCODER)
+    bench.models.others["clip"] = encoder
+    bench.guard.policy = policy(GIVEN)
+    bench.pool.score = 0.6
+    pictures = ImagePromptInput((InputImage(b"picture"),), mask=InputImage(b"mask"))
+    wanted = settings(image_prompts=(ImagePrompt("emoji"),))
+    events = await drawn(bench, wanted, image_prompts=(pictures,))
+    assert [each.withheld for each in completed(events).images] == [True, True]
+    (check,) = bench.pool.checks
+    assert [each.grey for each in check.pictures] == [False]
+    assert bench.pool.works == []
 
 
 def chained(*steps: CropStep | SafetyStep) -> dict[str, AskedChain]:

@@ -128,6 +128,8 @@ class DryRuns:
                 settings.sdxl.refiner.model_id,
                 *(each.model_id for each in settings.loras),
                 *(each.model_id for each in settings.control_nets),
+                *(each.model_id for each in settings.image_prompts),
+                *(each.image_encoder_model_id for each in settings.image_prompts),
                 *settings.embedding_model_ids,
             )
         )

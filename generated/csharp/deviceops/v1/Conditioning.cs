@@ -58,24 +58,25 @@ namespace DeviceOperations.V1 {
             "TmV0VHlwZRIkCgNmaXQYCSABKA4yFy5kZXZpY2VvcHMudjEuUmVzaXplRml0",
             "EiYKBG1hc2sYCiABKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZRIoCgZp",
             "bWFnZXMYCyADKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZUIVChNfY29u",
-            "ZGl0aW9uaW5nX3NjYWxlQggKBl9zdGFydEIGCgRfZW5kIscBCgtJbWFnZVBy",
+            "ZGl0aW9uaW5nX3NjYWxlQggKBl9zdGFydEIGCgRfZW5kIucBCgtJbWFnZVBy",
             "b21wdBIQCghtb2RlbF9pZBgBIAEoCRIoCgZpbWFnZXMYAiADKAsyGC5kZXZp",
             "Y2VvcHMudjEuSW5wdXRJbWFnZRISCgVzY2FsZRgDIAEoAUgAiAEBEhIKBXN0",
             "YXJ0GAQgASgBSAGIAQESEAoDZW5kGAUgASgBSAKIAQESJgoEbWFzaxgGIAEo",
-            "CzIYLmRldmljZW9wcy52MS5JbnB1dEltYWdlQggKBl9zY2FsZUIICgZfc3Rh",
-            "cnRCBgoEX2VuZCJFCglSZWdpb25Cb3gSDAoEbGVmdBgBIAEoARILCgN0b3AY",
-            "AiABKAESDQoFd2lkdGgYAyABKAESDgoGaGVpZ2h0GAQgASgBIrUBCg5SZWdp",
-            "b25hbFByb21wdBImCgNib3gYASABKAsyFy5kZXZpY2VvcHMudjEuUmVnaW9u",
-            "Qm94SAASKAoEbWFzaxgCIAEoCzIYLmRldmljZW9wcy52MS5JbnB1dEltYWdl",
-            "SAASDgoGcHJvbXB0GAMgASgJEhcKD25lZ2F0aXZlX3Byb21wdBgEIAEoCRIT",
-            "CgZ3ZWlnaHQYBSABKAFIAYgBAUIICgZyZWdpb25CCQoHX3dlaWdodCqYAgoO",
-            "Q29udHJvbE5ldFR5cGUSIAocQ09OVFJPTF9ORVRfVFlQRV9VTlNQRUNJRklF",
-            "RBAAEhkKFUNPTlRST0xfTkVUX1RZUEVfUE9TRRABEhoKFkNPTlRST0xfTkVU",
-            "X1RZUEVfREVQVEgQAhIeChpDT05UUk9MX05FVF9UWVBFX1NPRlRfRURHRRAD",
-            "EhkKFUNPTlRST0xfTkVUX1RZUEVfRURHRRAEEhsKF0NPTlRST0xfTkVUX1RZ",
-            "UEVfTk9STUFMEAUSHAoYQ09OVFJPTF9ORVRfVFlQRV9TRUdNRU5UEAYSGQoV",
-            "Q09OVFJPTF9ORVRfVFlQRV9USUxFEAcSHAoYQ09OVFJPTF9ORVRfVFlQRV9S",
-            "RVBBSU5UEAhCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "CzIYLmRldmljZW9wcy52MS5JbnB1dEltYWdlEh4KFmltYWdlX2VuY29kZXJf",
+            "bW9kZWxfaWQYByABKAlCCAoGX3NjYWxlQggKBl9zdGFydEIGCgRfZW5kIkUK",
+            "CVJlZ2lvbkJveBIMCgRsZWZ0GAEgASgBEgsKA3RvcBgCIAEoARINCgV3aWR0",
+            "aBgDIAEoARIOCgZoZWlnaHQYBCABKAEitQEKDlJlZ2lvbmFsUHJvbXB0EiYK",
+            "A2JveBgBIAEoCzIXLmRldmljZW9wcy52MS5SZWdpb25Cb3hIABIoCgRtYXNr",
+            "GAIgASgLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2VIABIOCgZwcm9tcHQY",
+            "AyABKAkSFwoPbmVnYXRpdmVfcHJvbXB0GAQgASgJEhMKBndlaWdodBgFIAEo",
+            "AUgBiAEBQggKBnJlZ2lvbkIJCgdfd2VpZ2h0KpgCCg5Db250cm9sTmV0VHlw",
+            "ZRIgChxDT05UUk9MX05FVF9UWVBFX1VOU1BFQ0lGSUVEEAASGQoVQ09OVFJP",
+            "TF9ORVRfVFlQRV9QT1NFEAESGgoWQ09OVFJPTF9ORVRfVFlQRV9ERVBUSBAC",
+            "Eh4KGkNPTlRST0xfTkVUX1RZUEVfU09GVF9FREdFEAMSGQoVQ09OVFJPTF9O",
+            "RVRfVFlQRV9FREdFEAQSGwoXQ09OVFJPTF9ORVRfVFlQRV9OT1JNQUwQBRIc",
+            "ChhDT05UUk9MX05FVF9UWVBFX1NFR01FTlQQBhIZChVDT05UUk9MX05FVF9U",
+            "WVBFX1RJTEUQBxIcChhDT05UUk9MX05FVF9UWVBFX1JFUEFJTlQQCEIWqgIT",
+            "RGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ControlNetType), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -89,7 +90,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FaceMaskOptions), global::DeviceOperations.V1.FaceMaskOptions.Parser, new[]{ "Padding", "BlurPixels", "LeastConfidence" }, new[]{ "Padding", "BlurPixels", "LeastConfidence" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlPreprocessor), global::DeviceOperations.V1.ControlPreprocessor.Parser, new[]{ "Canny", "SoftEdge", "LineArt", "Scribble", "Grey", "Tile", "PostprocessorId", "FaceMask", "ResolutionPixels" }, new[]{ "Preprocessor", "ResolutionPixels" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlNetGuidance), global::DeviceOperations.V1.ControlNetGuidance.Parser, new[]{ "ModelId", "Image", "Preprocessor", "ConditioningScale", "Start", "End", "GuessMode", "ControlType", "Fit", "Mask", "Images" }, new[]{ "ConditioningScale", "Start", "End" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImagePrompt), global::DeviceOperations.V1.ImagePrompt.Parser, new[]{ "ModelId", "Images", "Scale", "Start", "End", "Mask" }, new[]{ "Scale", "Start", "End" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImagePrompt), global::DeviceOperations.V1.ImagePrompt.Parser, new[]{ "ModelId", "Images", "Scale", "Start", "End", "Mask", "ImageEncoderModelId" }, new[]{ "Scale", "Start", "End" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RegionBox), global::DeviceOperations.V1.RegionBox.Parser, new[]{ "Left", "Top", "Width", "Height" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RegionalPrompt), global::DeviceOperations.V1.RegionalPrompt.Parser, new[]{ "Box", "Mask", "Prompt", "NegativePrompt", "Weight" }, new[]{ "Region", "Weight" }, null, null, null)
           }));
@@ -3479,7 +3480,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Pictures as a prompt (IP-Adapter).
+  /// Pictures as a prompt (IP-Adapter). It works on the model that draws first, not on its refiner.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class ImagePrompt : pb::IMessage<ImagePrompt>
@@ -3524,6 +3525,7 @@ namespace DeviceOperations.V1 {
       start_ = other.start_;
       end_ = other.end_;
       mask_ = other.mask_ != null ? other.mask_.Clone() : null;
+      imageEncoderModelId_ = other.imageEncoderModelId_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3554,7 +3556,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.InputImage.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.InputImage> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.InputImage>();
     /// <summary>
-    /// The pictures; their embeddings are averaged. At most 8 elements. Required.
+    /// The pictures, each in its own size; each adds its own tokens to those of the others. At most
+    /// 8 elements. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3598,7 +3601,7 @@ namespace DeviceOperations.V1 {
 
     private double start_;
     /// <summary>
-    /// Share of the steps after which it begins. Range: 0 to 1. Default: 0.
+    /// Share of the steps, of each pass, after which it begins. Range: 0 to 1. Default: 0.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3628,7 +3631,8 @@ namespace DeviceOperations.V1 {
 
     private double end_;
     /// <summary>
-    /// Share of the steps after which it ends; not before start. Range: 0 to 1. Default: 1.
+    /// Share of the steps, of each pass, after which it ends; not before start. Range: 0 to 1.
+    /// Default: 1.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3656,7 +3660,8 @@ namespace DeviceOperations.V1 {
     public const int MaskFieldNumber = 6;
     private global::DeviceOperations.V1.InputImage mask_;
     /// <summary>
-    /// Where it works: white yes, black no; absent means everywhere.
+    /// Where it works: white yes, black no; absent means everywhere. Brought to the size that is
+    /// drawn as STRETCH.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3664,6 +3669,23 @@ namespace DeviceOperations.V1 {
       get { return mask_; }
       set {
         mask_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "image_encoder_model_id" field.</summary>
+    public const int ImageEncoderModelIdFieldNumber = 7;
+    private string imageEncoderModelId_ = "";
+    /// <summary>
+    /// What reads the pictures: a model of type IMAGE_ENCODER whose embeddings are as wide as the
+    /// adapter takes them. Empty: the one of the catalogue that fits, where exactly one does;
+    /// effective settings name it.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ImageEncoderModelId {
+      get { return imageEncoderModelId_; }
+      set {
+        imageEncoderModelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
       }
     }
 
@@ -3688,6 +3710,7 @@ namespace DeviceOperations.V1 {
       if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Start, other.Start)) return false;
       if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(End, other.End)) return false;
       if (!object.Equals(Mask, other.Mask)) return false;
+      if (ImageEncoderModelId != other.ImageEncoderModelId) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3701,6 +3724,7 @@ namespace DeviceOperations.V1 {
       if (HasStart) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Start);
       if (HasEnd) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(End);
       if (mask_ != null) hash ^= Mask.GetHashCode();
+      if (ImageEncoderModelId.Length != 0) hash ^= ImageEncoderModelId.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3740,6 +3764,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(50);
         output.WriteMessage(Mask);
       }
+      if (ImageEncoderModelId.Length != 0) {
+        output.WriteRawTag(58);
+        output.WriteString(ImageEncoderModelId);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3771,6 +3799,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(50);
         output.WriteMessage(Mask);
       }
+      if (ImageEncoderModelId.Length != 0) {
+        output.WriteRawTag(58);
+        output.WriteString(ImageEncoderModelId);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3796,6 +3828,9 @@ namespace DeviceOperations.V1 {
       }
       if (mask_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Mask);
+      }
+      if (ImageEncoderModelId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ImageEncoderModelId);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -3827,6 +3862,9 @@ namespace DeviceOperations.V1 {
           Mask = new global::DeviceOperations.V1.InputImage();
         }
         Mask.MergeFrom(other.Mask);
+      }
+      if (other.ImageEncoderModelId.Length != 0) {
+        ImageEncoderModelId = other.ImageEncoderModelId;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -3874,6 +3912,10 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Mask);
             break;
           }
+          case 58: {
+            ImageEncoderModelId = input.ReadString();
+            break;
+          }
         }
       }
     #endif
@@ -3918,6 +3960,10 @@ namespace DeviceOperations.V1 {
               Mask = new global::DeviceOperations.V1.InputImage();
             }
             input.ReadMessage(Mask);
+            break;
+          }
+          case 58: {
+            ImageEncoderModelId = input.ReadString();
             break;
           }
         }

@@ -464,7 +464,7 @@ Global___ControlNetGuidance: _TypeAlias = ControlNetGuidance  # noqa: Y015
 
 @_typing.final
 class ImagePrompt(_message.Message):
-    """Pictures as a prompt (IP-Adapter)."""
+    """Pictures as a prompt (IP-Adapter). It works on the model that draws first, not on its refiner."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -474,21 +474,33 @@ class ImagePrompt(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
+    IMAGE_ENCODER_MODEL_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """A model of type IMAGE_PROMPT_ADAPTER. Required."""
     scale: _builtins.float
     """Strength. Range: 0 to 2. Default: 1."""
     start: _builtins.float
-    """Share of the steps after which it begins. Range: 0 to 1. Default: 0."""
+    """Share of the steps, of each pass, after which it begins. Range: 0 to 1. Default: 0."""
     end: _builtins.float
-    """Share of the steps after which it ends; not before start. Range: 0 to 1. Default: 1."""
+    """Share of the steps, of each pass, after which it ends; not before start. Range: 0 to 1.
+    Default: 1.
+    """
+    image_encoder_model_id: _builtins.str
+    """What reads the pictures: a model of type IMAGE_ENCODER whose embeddings are as wide as the
+    adapter takes them. Empty: the one of the catalogue that fits, where exactly one does;
+    effective settings name it.
+    """
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.InputImage]:
-        """The pictures; their embeddings are averaged. At most 8 elements. Required."""
+        """The pictures, each in its own size; each adds its own tokens to those of the others. At most
+        8 elements. Required.
+        """
 
     @_builtins.property
     def mask(self) -> _common_pb2.InputImage:
-        """Where it works: white yes, black no; absent means everywhere."""
+        """Where it works: white yes, black no; absent means everywhere. Brought to the size that is
+        drawn as STRETCH.
+        """
 
     def __init__(
         self,
@@ -499,10 +511,11 @@ class ImagePrompt(_message.Message):
         start: _builtins.float | None = ...,
         end: _builtins.float | None = ...,
         mask: _common_pb2.InputImage | None = ...,
+        image_encoder_model_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_scale", b"_scale", "_start", b"_start", "end", b"end", "mask", b"mask", "scale", b"scale", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_scale", b"_scale", "_start", b"_start", "end", b"end", "images", b"images", "mask", b"mask", "model_id", b"model_id", "scale", b"scale", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_scale", b"_scale", "_start", b"_start", "end", b"end", "image_encoder_model_id", b"image_encoder_model_id", "images", b"images", "mask", b"mask", "model_id", b"model_id", "scale", b"scale", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__end: _TypeAlias = _typing.Literal["end"]  # noqa: Y015
     _WhichOneofArgType__end: _TypeAlias = _typing.Literal["_end", b"_end"]  # noqa: Y015
