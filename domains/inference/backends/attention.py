@@ -19,9 +19,7 @@ Added = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """The query, and what was attended to `[batch, tokens, heads * width]`, to that and more."""
 
 
-def attend_fused(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-) -> torch.Tensor:
+def attend_fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """By the kernel that torch chooses."""
     return functional.scaled_dot_product_attention(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False

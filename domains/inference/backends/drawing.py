@@ -44,7 +44,6 @@ from domains.inference.types import (
     PrecisionMode,
     resolved,
 )
-from domains.picture.types import PreparedPicture
 from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import (
     Phase,
@@ -78,7 +77,7 @@ class Drawing:
     upscalers: UpscalerShelf | None = None
     _degradations: list[Degradation] = field(default_factory=list)
     _keeper: PictureKeeper | None = None
-    _image_prompts: ReadPrompts = ReadPrompts()
+    _image_prompts: ReadPrompts = field(default_factory=ReadPrompts)
 
     def __post_init__(self) -> None:
         self._ways = Ways(self.model, self.parts)

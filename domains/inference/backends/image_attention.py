@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -26,10 +26,9 @@ from domains.inference.backends.attention import (
 )
 from domains.inference.backends.compilation import without_compiled_code
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.network_state import Places, PlacedProcessor
+from domains.inference.backends.network_state import PlacedProcessor, Places
 from domains.inference.backends.walk import data_type_of
 from domains.model.backends.image_prompt_adapter import ImagePromptAdapter
-
 
 Masks: TypeAlias = dict[int, torch.Tensor]
 """Where pictures work, by the number of places that a layer looks at: `[1, places, 1]`."""
@@ -143,10 +142,8 @@ def crosses(name: str) -> bool:
 
 def _pairs(adapter: ImagePromptAdapter, wanted: torch.dtype) -> list[_Pair]:
     """What makes keys and values, layer by layer in the order of a UNet's processors."""
-    return [
-        (key.weight.to(wanted), value.weight.to(wanted))
-        for key, value in zip(adapter.to_keys, adapter.to_values, strict=True)
-    ]
+    layers: Iterable[tuple[Any, Any]] = zip(adapter.to_keys, adapter.to_values, strict=True)
+    return [(key.weight.to(wanted), value.weight.to(wanted)) for key, value in layers]
 
 
 # Recorded steps find an adapter that stays where it is.
@@ -155,6 +152,6 @@ _PLACES: WeakKeyDictionary[ImagePromptAdapter, Places] = WeakKeyDictionary()
 
 def _places(adapter: ImagePromptAdapter) -> Places:
     if adapter not in _PLACES:
-        layers = (*adapter.to_keys, *adapter.to_values)
+        layers: tuple[Any, ...] = (*adapter.to_keys, *adapter.to_values)
         _PLACES[adapter] = Places(layer.weight for layer in layers)
     return _PLACES[adapter]

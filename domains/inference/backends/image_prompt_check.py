@@ -29,7 +29,8 @@ def check_image_prompt(loaded: LoadedImagePrompt, model: LoadedModel, field: str
         for name in unet.attn_processors
         if crosses(name)
     ]
-    its = [tuple(layer.weight.shape) for layer in adapter.to_keys]
+    keys: Any = adapter.to_keys
+    its = [tuple(layer.weight.shape) for layer in keys]
     if its != wanted:
         raise _apart(
             f"IP-Adapter {loaded.adapter.model_id} was made for a UNet with other layers than "

@@ -63,7 +63,7 @@ class LoadedImagePrompt:
         halves = torch.stack([seen] if negative is None else [negative, seen])
         halves = halves.to(self.adapter.numerics.data_type)
         tokens: torch.Tensor = self.module.projection(halves.flatten(0, 1))
-        return tokens.unflatten(0, halves.shape[:2])
+        return tokens.reshape(*halves.shape[:2], *tokens.shape[1:])
 
     def works_in(self, call: int, calls: int) -> bool:
         """Whether call number `call` of `calls` lies within its share of the steps."""

@@ -45,9 +45,7 @@ from domains.values import types_of
 CONFIG_FILE = "config.json"
 _CONTROL_NETS = (CONTROL_NET, CONTROL_NET_UNION)
 _TEXTS = (CLIP_TEXT, CLIP_TEXT_PROJECTION)
-_CLASSES = {
-    each.name: each for each in (VAE, *_CONTROL_NETS, *_TEXTS, CLIP_VISION_PROJECTION)
-}
+_CLASSES = {each.name: each for each in (VAE, *_CONTROL_NETS, *_TEXTS, CLIP_VISION_PROJECTION)}
 _NAMES = {
     VAE.name: "vae",
     CLIP_VISION_PROJECTION.name: "image_encoder",

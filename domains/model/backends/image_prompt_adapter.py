@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from diffusers.models.embeddings import (
     ImageProjection,
@@ -57,7 +58,8 @@ class ImagePromptAdapter(nn.Module):
         if kind == PLAIN:
             self.projection = ImageProjection(embedding_width, cross_attention_dim, tokens)
         elif kind == FULL_FACE:
-            self.projection = IPAdapterFullImageProjection(embedding_width, cross_attention_dim)
+            full: Any = IPAdapterFullImageProjection
+            self.projection = full(embedding_width, cross_attention_dim)
         else:
             self.projection = IPAdapterPlusImageProjection(
                 embed_dims=embedding_width,

@@ -82,9 +82,7 @@ def network_tensors(
         if not _POSITION_IDS.fullmatch(name) and not extras.fullmatch(name)
     ]
     if not any(name.startswith(_ORIGINAL[network_class.name]) for name in wanted):
-        names = {
-            name: _OLD_NAME.sub(_renamed, _HALF.sub("", name)) for name in wanted
-        }
+        names = {name: _OLD_NAME.sub(_renamed, _HALF.sub("", name)) for name in wanted}
     elif network_class.name.startswith("CLIP"):
         tensors = open_clip_tensors(stored)
         used = {origin.stored.name for origin in tensors.values()}

@@ -29,7 +29,6 @@ from domains.model.backends.model_plan import NetworkPlan, Origin
 from domains.model.backends.stored_weights import incomplete, misshapen
 from domains.model.backends.weights import part_of, read_tensors
 
-
 # Loaded once there is an adapter: it brings much of diffusers.
 _OURS = "domains.model.backends.image_prompt_adapter"
 

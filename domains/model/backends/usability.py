@@ -114,8 +114,8 @@ def _problem(found: Recognised) -> Problem | None:
     if found.type is ModelType.IMAGE_PROMPT_ADAPTER and found.kind not in APPLIED:
         return Problem(
             Reason.MODEL_INCOMPATIBLE,
-            f"This is an {found.kind}, which needs a face recogniser that this version does not "
-            f"have; use one of {', '.join(APPLIED)}.",
+            f"This is an {found.kind}, which needs a face recogniser that this version does "
+            f"not have; use one of {', '.join(APPLIED)}.",
         )
     if found.type in (ModelType.CHECKPOINT, ModelType.REFINER):
         return _of_checkpoint(found)

@@ -20,8 +20,8 @@ class NetworkClass:
     """A class of networks, built from a configuration within its bounds.
 
     Attributes:
-        library: `diffusers`, `transformers` or `ours`. A class gets those keys of its table that
-            it knows and no other: a configuration may otherwise ask for code from the
+        library: `diffusers`, `transformers` or `ours`. A class gets those keys of its table
+            that it knows and no other: a configuration may otherwise ask for code from the
             network.
         name: As the library calls it.
         bounds: Of its configuration: every key that the class has.
