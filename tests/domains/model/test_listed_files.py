@@ -185,7 +185,7 @@ def test_what_cannot_draw_from_text_says_why(tmp_path: Path, name: str, what: st
     assert what in model.problem.message
 
 
-@pytest.mark.parametrize("name", ["control-union", "span", "clip-l", "ip-sdxl", "codeformer"])
+@pytest.mark.parametrize("name", ["control-union", "span", "clip-l", "codeformer"])
 def test_what_waits_for_a_feature_is_usable_and_says_so(tmp_path: Path, name: str) -> None:
     model = listed(tmp_path, name)
 

@@ -55,6 +55,7 @@ _PROMPT_ADAPTERS = (
     ("ip_adapter.0.to_k_lora.", "IP-Adapter FaceID"),
     ("image_proj.latents", "IP-Adapter Plus"),
     ("image_proj.proj.3.", "IP-Adapter Full Face"),
+    ("image_proj.proj.0.", "IP-Adapter FaceID"),
     ("image_proj.", "IP-Adapter"),
 )
 

@@ -1,5 +1,5 @@
-"""Pictures that follow image prompts are those of diffusers' IP-Adapters, bit for bit; what does
-not go together is refused, and nothing of it is left behind."""
+"""Pictures that follow image prompts are those of diffusers' IP-Adapters, bit for bit; what
+does not go together is refused, and nothing of it is left behind."""
 
 from __future__ import annotations
 

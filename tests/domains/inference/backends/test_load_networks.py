@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from domains.model.types import ModelType
 from domains.session.types import Phase, PhaseStarted, TransferProgress
 from domains.values import ModelOrigin, ModelPart, ModelPlace, PartDataType, TensorDataType
 from tests.domains.model.disk import DEMO, copy_demo, edit, files_at
+from tests.domains.model.image_prompts import KINDS as ADAPTERS
+from tests.domains.model.image_prompts import adapter_file, encoder_folder
 from tests.domains.model.originals import original_control, parts_of, refiner_file
 from tests.fakes.jobs import Listener, changed
 
@@ -106,6 +109,17 @@ def union_folder(folder: Path) -> Path:
     return folder / "union"
 
 
+def vision_file(folder: Path) -> Path:
+    """An image encoder alone, without a configuration beside it."""
+    whole = encoder_folder(folder / "whole") / "model.safetensors"
+    return Path(shutil.copy(whole, folder / "vision.safetensors"))
+
+
+def prompt_file(folder: Path, kind: str) -> Path:
+    """An IP-Adapter."""
+    return adapter_file(folder / "adapter.safetensors", kind)
+
+
 KINDS: list[tuple[Callable[[Path], Path], ModelType, str]] = [
     (lambda _: VAE, ModelType.VAE, "vae"),
     (vae_folder, ModelType.VAE, "vae"),
@@ -113,6 +127,16 @@ KINDS: list[tuple[Callable[[Path], Path], ModelType, str]] = [
     (canny_file, ModelType.CONTROL_NET, "controlnet"),
     (original_canny, ModelType.CONTROL_NET, "controlnet"),
     (union_folder, ModelType.CONTROL_NET, "controlnet"),
+    (
+        lambda folder: encoder_folder(folder / "vision"),
+        ModelType.IMAGE_ENCODER,
+        "image_encoder",
+    ),
+    (vision_file, ModelType.IMAGE_ENCODER, "image_encoder"),
+    *(
+        (partial(prompt_file, kind=kind), ModelType.IMAGE_PROMPT_ADAPTER, "image_prompt")
+        for kind in ADAPTERS
+    ),
     (text_folder, ModelType.TEXT_ENCODER, "text_encoder"),
     (text_file, ModelType.TEXT_ENCODER, "text_encoder"),
 ]
