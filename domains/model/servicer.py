@@ -115,6 +115,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             compatible_vae_model_ids=fitting.vaes,
             compatible_lora_model_ids=fitting.loras,
             compatible_control_net_model_ids=fitting.control_nets,
+            compatible_image_prompt_adapter_ids=fitting.image_prompt_adapters,
             compatible_refiner_model_ids=fitting.refiners,
         )
 

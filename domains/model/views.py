@@ -59,6 +59,7 @@ class FittingModels:
     vaes: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
     control_nets: tuple[str, ...] = ()
+    image_prompt_adapters: tuple[str, ...] = ()
     refiners: tuple[str, ...] = ()
 
 

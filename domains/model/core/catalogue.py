@@ -266,6 +266,7 @@ class ModelCatalogue:
             vaes=ids(ModelType.VAE),
             loras=ids(ModelType.LORA),
             control_nets=ids(ModelType.CONTROL_NET),
+            image_prompt_adapters=ids(ModelType.IMAGE_PROMPT_ADAPTER),
             refiners=ids(ModelType.REFINER),
         )
 
