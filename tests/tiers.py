@@ -48,6 +48,7 @@ _NOT_QUICK = (
     "tests/domains/model/backends/inspector/test_pickles.py",
     "tests/domains/model/backends/test_checkpoint.py",
     "tests/domains/model/backends/test_component.py",
+    "tests/domains/model/backends/test_image_prompt_files.py",
     "tests/domains/model/backends/test_diffusers_folder.py",
     "tests/domains/model/backends/test_families.py",
     "tests/domains/model/backends/test_layout_oracle.py",

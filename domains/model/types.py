@@ -47,15 +47,8 @@ class ModelType(Enum):
 
 WHOLE_MODELS = frozenset({ModelType.CHECKPOINT, ModelType.REFINER})
 """Types of models that have a denoiser and what goes with it."""
-LONE_NETWORKS = frozenset(
-    {
-        ModelType.VAE,
-        ModelType.CONTROL_NET,
-        ModelType.TEXT_ENCODER,
-        ModelType.IMAGE_ENCODER,
-        ModelType.IMAGE_PROMPT_ADAPTER,
-    }
-)
+_ENCODERS = frozenset({ModelType.VAE, ModelType.TEXT_ENCODER, ModelType.IMAGE_ENCODER})
+LONE_NETWORKS = _ENCODERS | {ModelType.CONTROL_NET, ModelType.IMAGE_PROMPT_ADAPTER}
 """Types of models that are one network, which work with a checkpoint uses."""
 
 
