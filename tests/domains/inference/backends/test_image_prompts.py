@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionXLControlNetImg2ImgPipeline
 from diffusers.image_processor import IPAdapterMaskProcessor
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -23,10 +24,12 @@ from domains.inference.backends.clip_picture import to_clip
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.image_attention import ImageAttention
 from domains.inference.backends.sharing_rules import sharing_key
+from domains.inference.backends.step_graphs import StepGraphs
 from domains.inference.jobs import Companion, GenerationJob, ImagePromptPictures
 from domains.inference.types import (
     GuidanceSettings,
     ImagePrompt,
+    ImageToImage,
     LoraWeight,
     PrecisionMode,
     Scheduler,
@@ -36,9 +39,18 @@ from domains.model.jobs import LoadJob
 from domains.model.types import ModelType
 from domains.picture.types import PreparedPicture
 from domains.values import ModelPart, ModelPlace, PartDataType, TensorDataType
-from tests.domains.inference.backends.conftest import MODEL
+from tests.domains.inference.backends.conftest import APPLE, MODEL
+from tests.domains.inference.backends.test_control_nets import (
+    CANNY,
+    drawn_by,
+    edges,
+    file_of,
+    job_of,
+    network,
+)
 from tests.domains.inference.backends.test_image_to_image import painting
 from tests.domains.inference.backends.test_oracle import same
+from tests.domains.inference.backends.test_step_graphs import Replaying
 from tests.domains.model.image_prompts import (
     FULL_FACE,
     KINDS,
@@ -50,6 +62,7 @@ from tests.domains.model.image_prompts import (
 )
 from tests.fakes.jobs import Listener, changed
 
+__all__ = ["file_of"]  # a fixture
 EDGE = 64
 SMALL = {"width": EDGE, "height": EDGE, "steps": 3}
 REFERENCE = {"width": EDGE, "height": EDGE, "num_inference_steps": 3}
@@ -240,6 +253,37 @@ def test_beside_a_lora_and_with_another_sampler(
     same(ours, theirs)
 
 
+def test_beside_a_control_net_and_from_a_picture(
+    draw: Any, pipeline: Any, adapted: Any, models: Path, pictures: Any, file_of: Any
+) -> None:
+    start, lines = painting(EDGE, EDGE), edges()
+    asked = asking(models, (PLUS, pictures(), {"scale": 0.9}))
+    controlled = job_of(file_of, (CANNY, lines, {"conditioning_scale": 0.8}))
+    asked["companions"] += controlled.pop("companions")
+    ours = draw(
+        **asked,
+        **controlled,
+        **SMALL,
+        picture=file_of(start),
+        image_to_image=ImageToImage(0.7),
+    )
+    adapted(PLUS, scale=0.9)
+    reference: Any = StableDiffusionXLControlNetImg2ImgPipeline(
+        **pipeline.components, controlnet=network(CANNY)
+    )
+    theirs = drawn_by(
+        reference,
+        prompt=APPLE,
+        image=start,
+        control_image=lines,
+        controlnet_conditioning_scale=0.8,
+        strength=0.7,
+        num_inference_steps=3,
+        ip_adapter_image=shown()[0],
+    )
+    same(ours, theirs)
+
+
 def test_the_next_request_knows_nothing_of_it(draw, engine, models, pictures) -> None:
     before = draw(**SMALL)
     processors = dict(engine._model.networks["unet"].attn_processors)
@@ -323,3 +367,35 @@ def test_in_float32_where_a_lower_type_overflows(
     assert [one.part for one in report.degradations] == [ModelPart.DENOISER]
     layers = own._model.networks["unet"].attn_processors.values()
     assert not any(isinstance(layer, ImageAttention) for layer in layers)
+
+
+def test_recorded_steps_know_adapters_and_strengths(
+    draw: Any, engine: Engine, models: Path, pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a recorder for the processor, whose replays compute anew from the same places."""
+
+    def asked(kind: str, count: int, scale: float) -> dict[str, Any]:
+        return {**asking(models, (kind, pictures(count), {"scale": scale})), **SMALL}
+
+    work = [
+        dict(SMALL),
+        asked(PLAIN, 1, 0.7),
+        asked(PLAIN, 1, 0.7),
+        asked(PLAIN, 1, 0.2),
+        asked(FULL_FACE, 1, 0.7),
+        dict(SMALL),
+        asked(PLAIN, 1, 0.7),
+    ]
+    plain = [draw(**each).latents[0] for each in work]
+    recorder, model = Replaying(), engine._model
+    assert model is not None
+    monkeypatch.setattr(model, "graphs", StepGraphs(recorder, torch.device("cpu")))
+    told = []
+    for each, wanted in zip(work, plain, strict=True):
+        found = draw(**each)
+        assert torch.equal(found.latents[0], wanted)
+        assert found.report.computed.recorded == (ModelPart.DENOISER,)
+        told.append(recorder.recorded)
+
+    assert told == [1, 2, 2, 3, 4, 4, 4]
+    assert recorder.let_go_of == 1  # at the beginning

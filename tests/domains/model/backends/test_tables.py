@@ -13,6 +13,7 @@ import pytest
 import transformers
 
 from domains.model.backends.families.clip import CLIP_TEXT, CLIP_TEXT_PROJECTION
+from domains.model.backends.families.clip_vision import CLIP_VISION_PROJECTION
 from domains.model.backends.families.components import NetworkClass
 from domains.model.backends.families.schedulers import SCHEDULER
 from domains.model.backends.families.tokenizer import NAMED_TOKENS, OTHER_TOKENS, TOKENIZER
@@ -75,6 +76,17 @@ def test_every_key_of_a_text_encoder_has_a_bound(network: NetworkClass) -> None:
     # What the pipelines read of it beside the class.
     beside = {"quantization_config", "use_attention_mask"}
     assert set(network.bounds.keys) - set(defaults) == beside
+
+
+def test_every_key_of_an_image_encoder_has_a_bound() -> None:
+    keys = CLIP_VISION_PROJECTION.bounds.keys
+    defaults = {
+        key: value
+        for key, value in defaults_of(transformers.CLIPVisionConfig).items()
+        if key not in _COMMON
+    }
+    assert taken(keys, defaults) == {}
+    assert set(keys) - set(defaults) == {"quantization_config"}
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
