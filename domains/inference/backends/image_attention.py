@@ -146,12 +146,12 @@ def _pairs(adapter: ImagePromptAdapter, wanted: torch.dtype) -> list[_Pair]:
     return [(key.weight.to(wanted), value.weight.to(wanted)) for key, value in layers]
 
 
-# Recorded steps find an adapter that stays where it is.
+# Recorded steps find an adapter that stays where it is. They do not hold on to it: whoever lets
+# it go has its memory back, and as it comes back it is another one.
 _PLACES: WeakKeyDictionary[ImagePromptAdapter, Places] = WeakKeyDictionary()
 
 
 def _places(adapter: ImagePromptAdapter) -> Places:
     if adapter not in _PLACES:
-        layers: tuple[Any, ...] = (*adapter.to_keys, *adapter.to_values)
-        _PLACES[adapter] = Places(layer.weight for layer in layers)
+        _PLACES[adapter] = Places(())
     return _PLACES[adapter]

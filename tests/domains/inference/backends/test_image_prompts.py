@@ -3,7 +3,9 @@ does not go together is refused, and nothing of it is left behind."""
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -399,3 +401,24 @@ def test_recorded_steps_know_adapters_and_strengths(
 
     assert told == [1, 2, 2, 3, 4, 4, 4]
     assert recorder.let_go_of == 1  # at the beginning
+
+
+def test_recordings_hold_on_to_no_adapter(
+    draw: Any, engine: Engine, models: Path, pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {**asking(models, (PLAIN, pictures(), {})), **SMALL}
+    first = draw(**job)
+    model = engine._model
+    assert model is not None
+    monkeypatch.setattr(model, "graphs", StepGraphs(Replaying(), torch.device("cpu")))
+    assert torch.equal(draw(**job).latents[0], first.latents[0])
+    adapter: Any = engine._loader.models.at(ModelPlace.of(models / "plain.safetensors"))
+    weight = weakref.ref(adapter.module.to_keys[0].weight)
+    del adapter
+    engine.release(ReleaseJob(("plain",)), Listener())
+    gc.collect()
+
+    assert weight() is None
+    assert model.graphs.count == 1
+    assert torch.equal(draw(**job).latents[0], first.latents[0])
+    assert model.graphs.count == 2  # another one, though it is the same
