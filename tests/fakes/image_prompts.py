@@ -14,7 +14,8 @@ class FakeImagePromptFits:
     implements `ImagePromptFits`."""
 
     failure: DomainError | None = None
-    unreadable: DomainError | None = None
+    unreadable: dict[str, DomainError] = field(default_factory=dict)
+    """Encoders of which it cannot be said, by id."""
     others: set[str] = field(default_factory=set)
     """Ids of encoders of another width."""
     checked: list[tuple[str, str]] = field(default_factory=list)
@@ -25,6 +26,6 @@ class FakeImagePromptFits:
             raise self.failure
 
     def reads(self, adapter: Model, encoder: Model) -> bool:
-        if self.unreadable is not None:
-            raise self.unreadable
+        if encoder.model_id in self.unreadable:
+            raise self.unreadable[encoder.model_id]
         return encoder.model_id not in self.others

@@ -4,12 +4,13 @@ before the work is accepted."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from domains import checks
-from domains.errors import FieldViolation, Reason
+from domains.errors import FailedPrecondition, FieldViolation, Reason
 from domains.inference.core.companions import Companions, held_against
 from domains.inference.core.plain_rules import found, plain
 from domains.inference.errors import InvalidGeneration
@@ -26,6 +27,8 @@ from domains.model.types import Model, ModelType
 from domains.picture.core import KeptPicture, check_image
 from domains.picture.types import OWN_SIZE, Canvas, ResizeFit
 
+# Of all pictures of a request, each of which lies decoded on disk until it is read.
+_MOST_PIXELS = 128 << 20
 _FIELD = "image_prompts"
 _ENCODER = "image_encoder_model_id"
 
@@ -100,11 +103,7 @@ async def with_image_encoders(
         adapter, field = companions.by_field[name], f"{path}.{encoder_name}"
         await held_against(f"{path}.{name}", fits.check, adapter, model)
         named = companions.by_field.get(encoder_name)
-        reading = [
-            encoder
-            for encoder in ((named,) if named else encoders)
-            if await held_against(field, fits.reads, adapter, encoder)
-        ]
+        reading = await _reading(field, fits, adapter, named, encoders)
         if len(reading) == 1:
             chosen[encoder_name] = reading[0]
             prompts.append(replace(prompt, image_encoder_model_id=reading[0].model_id))
@@ -126,6 +125,24 @@ async def with_image_encoders(
     return named_all, Companions({**companions.by_field, **chosen})
 
 
+async def _reading(
+    field: str,
+    fits: ImagePromptFits,
+    adapter: Model,
+    named: Model | None,
+    encoders: Sequence[Model],
+) -> list[Model]:
+    """The encoders that read for an adapter: of the named one, or of all that can be judged."""
+    if named is not None:
+        return [named] if await held_against(field, fits.reads, adapter, named) else []
+    found = []
+    for encoder in encoders:
+        with suppress(FailedPrecondition):  # a damaged one stands in nobody's way
+            if await held_against(field, fits.reads, adapter, encoder):
+                found.append(encoder)
+    return found
+
+
 def _left_open(adapter: Model, reading: Sequence[Model], encoders: Sequence[Model]) -> str:
     """Why it has to be said which encoder reads for an adapter."""
     if reading:
@@ -144,6 +161,15 @@ def _listed(models: Sequence[Model]) -> str:
     return ", ".join(model.model_id for model in models)
 
 
+def _too_many_pixels(field: str) -> FieldViolation:
+    return FieldViolation(
+        field,
+        Reason.IMAGE_TOO_LARGE,
+        f"With it the pictures of all image prompts have more than {_MOST_PIXELS} pixels; make "
+        "them smaller: an encoder sees some hundred pixels along an edge.",
+    )
+
+
 async def prepare_image_prompts(
     pictures: PicturePreparer, request: GenerationRequest, settings: GenerationSettings
 ) -> PreparedImagePrompts:
@@ -156,6 +182,7 @@ async def prepare_image_prompts(
         settings: Its own, resolved.
 
     Raises:
+        InvalidGeneration: IMAGE_TOO_LARGE, where all pictures together are.
         DomainError: As `PicturePreparer.prepare`, by field.
     """
     sizes = tuple(dict.fromkeys(each.size for each in settings.passes))
@@ -163,13 +190,17 @@ async def prepare_image_prompts(
     prompts: list[ImagePrompt] = []
     prepared: list[ImagePromptPictures] = []
     kept: list[KeptPicture] = []
+    pixels = 0
     pairs = zip(settings.image_prompts, request.image_prompts, strict=True)
     for index, (prompt, named) in enumerate(pairs):
         field = f"settings.{_FIELD}[{index}]"
-        images = [
-            await pictures.prepare(image, f"{field}.images[{k}]", OWN_SIZE, stretch)
-            for k, image in enumerate(named.images)
-        ]
+        images = []
+        for k, image in enumerate(named.images):
+            place = f"{field}.images[{k}]"
+            images.append(await pictures.prepare(image, place, OWN_SIZE, stretch))
+            pixels += images[-1].prepared.width * images[-1].prepared.height
+            if pixels > _MOST_PIXELS:
+                raise InvalidGeneration.of(_too_many_pixels(place))
         mask = named.mask
         masks = [
             await pictures.prepare(mask, f"{field}.mask", Canvas(*size), stretch, grey=True)

@@ -10,7 +10,13 @@ from domains.model.types import Model, ModelFormat, ModelType
 from domains.model.views import ModelFilter, ModelMatch, ModelOrder
 
 _COMPANIONS = frozenset(
-    {ModelType.VAE, ModelType.LORA, ModelType.CONTROL_NET, ModelType.REFINER}
+    {
+        ModelType.VAE,
+        ModelType.LORA,
+        ModelType.CONTROL_NET,
+        ModelType.REFINER,
+        ModelType.IMAGE_PROMPT_ADAPTER,
+    }
 )
 # How much a word counts by where it is found, and by how well it fits there.
 _NAME, _TAG, _DESCRIPTION = 1.0, 0.7, 0.4

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from domains.errors import FailedPrecondition, Reason
+from domains.inference.core import image_prompts
 from domains.inference.types import (
     ControlInput,
     ControlNetGuidance,
@@ -180,9 +181,31 @@ async def test_eight_of_eight_pictures_are_the_most(encoded: Bench) -> None:
     )
 
 
+async def test_all_pictures_together_have_a_bound(
+    encoded: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_prompts, "_MOST_PIXELS", 3 * 400 * 300)
+    pair = ImagePromptInput((IMAGE, IMAGE))
+    assert not (await encoded.generations.validate(prompted(pictures=pair))).violations
+    (violation,) = (
+        await encoded.generations.validate(prompted(pictures=pair, count=2))
+    ).violations
+    assert violation.field == "settings.image_prompts[1].images[1]"
+    assert violation.reason is Reason.IMAGE_TOO_LARGE
+
+
 async def test_the_encoder_that_fits_is_found_among_others(encoded: Bench) -> None:
     encoded.models.others[OTHER.model_id] = OTHER
     encoded.image_prompt_fits.others = {OTHER.model_id}
+    verdict = await encoded.generations.validate(prompted())
+    assert verdict.settings is not None
+    assert verdict.settings.image_prompts[0].image_encoder_model_id == "clip"
+
+
+async def test_a_damaged_encoder_stands_in_no_others_way(encoded: Bench) -> None:
+    encoded.models.others[OTHER.model_id] = OTHER
+    error = FailedPrecondition("It is odd.", reason=Reason.MODEL_INCOMPLETE)
+    encoded.image_prompt_fits.unreadable = {OTHER.model_id: error}
     verdict = await encoded.generations.validate(prompted())
     assert verdict.settings is not None
     assert verdict.settings.image_prompts[0].image_encoder_model_id == "clip"
@@ -277,15 +300,16 @@ async def test_an_adapter_for_another_architecture_is_refused_with_both_names(
     assert not encoded.image_prompt_fits.checked
 
 
-@pytest.mark.parametrize(
-    ("what", "name"), [("failure", "model_id"), ("unreadable", "image_encoder_model_id")]
-)
-async def test_what_files_say_against_them_is_told_by_field(
-    encoded: Bench, what: str, name: str
-) -> None:
+@pytest.mark.parametrize("name", ["model_id", "image_encoder_model_id"])
+async def test_what_files_say_against_them_is_told_by_field(encoded: Bench, name: str) -> None:
     error = FailedPrecondition("It is odd.", reason=Reason.MODEL_INCOMPATIBLE)
-    setattr(encoded.image_prompt_fits, what, error)
-    failure = (await encoded.generations.validate(prompted())).failure
+    named = {}
+    if name == "model_id":
+        encoded.image_prompt_fits.failure = error
+    else:
+        encoded.image_prompt_fits.unreadable["clip"] = error
+        named = {name: "clip"}
+    failure = (await encoded.generations.validate(prompted(named))).failure
     assert failure is not None
     assert failure.reason is Reason.MODEL_INCOMPATIBLE
     assert failure.metadata["field"] == f"{NAME}.{name}"

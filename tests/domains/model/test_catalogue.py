@@ -400,6 +400,7 @@ async def test_only_usable_models_of_the_same_architecture_fit() -> None:
         model("vae", type=ModelType.VAE),
         model("control", type=ModelType.CONTROL_NET),
         model("refiner", type=ModelType.REFINER),
+        model("look", type=ModelType.IMAGE_PROMPT_ADAPTER),
         model("unknown", architecture=None),
     )
 
@@ -408,6 +409,7 @@ async def test_only_usable_models_of_the_same_architecture_fit() -> None:
 
     assert (fitting.loras, fitting.vaes) == (("lora",), ("vae",))
     assert (fitting.control_nets, fitting.refiners) == (("control",), ("refiner",))
+    assert fitting.image_prompt_adapters == ("look",)
     assert nothing.loras == nothing.vaes == ()
 
 
