@@ -9,6 +9,10 @@ from domains.model.backends.bounds import ConfigBounds, Number, OrNull, Unused, 
 from domains.model.backends.families.components import NetworkClass, Tensors
 
 
+# Each attends to all others; the largest that there are have 1,369.
+_MOST_PATCHES = 4_096
+
+
 def _heads_divide(config: Mapping[str, Any]) -> str:
     if config["hidden_size"] % config["num_attention_heads"]:
         return "has a hidden_size that its heads do not divide"
@@ -18,6 +22,8 @@ def _heads_divide(config: Mapping[str, Any]) -> str:
 def _patches_fill(config: Mapping[str, Any]) -> str:
     if config["image_size"] % config["patch_size"]:
         return "has an image_size that its patches do not fill"
+    if (config["image_size"] // config["patch_size"]) ** 2 > _MOST_PATCHES:
+        return f"cuts a picture into more than {_MOST_PATCHES} patches"
     return ""
 
 

@@ -132,10 +132,13 @@ def test_an_encoder_is_no_adapter(tmp_path: Path) -> None:
     assert caught.value.reason is Reason.MODEL_INCOMPATIBLE
 
 
-def test_patches_that_do_not_fill_the_picture_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [225, 924])
+def test_patches_that_do_not_fill_the_picture_or_are_too_many_are_refused(
+    tmp_path: Path, size: int
+) -> None:
     folder = encoder_folder(tmp_path / "encoder")
     config = folder / "config.json"
-    config.write_text(config.read_text().replace('"image_size": 224', '"image_size": 225'))
+    config.write_text(config.read_text().replace('"image_size": 224', f'"image_size": {size}'))
     with pytest.raises(FailedPrecondition, match="patches") as caught:
         plan_component(files_at(folder))
     assert caught.value.reason is Reason.MODEL_CONFIG_INVALID
