@@ -8,7 +8,6 @@ from typing import Any
 from domains.model.backends.bounds import ConfigBounds, Number, OrNull, Unused, Whole, words
 from domains.model.backends.families.components import NetworkClass, Tensors
 
-
 # Each attends to all others; the largest that there are have 1,369.
 _MOST_PATCHES = 4_096
 
