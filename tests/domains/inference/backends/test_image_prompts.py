@@ -404,15 +404,18 @@ def test_recorded_steps_know_adapters_and_strengths(
 
 
 def test_recordings_hold_on_to_no_adapter(
-    draw: Any, engine: Engine, models: Path, pictures: Any, monkeypatch: pytest.MonkeyPatch
+    draw: Any, engine: Engine, tmp_path: Path, pictures: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = {**asking(models, (PLAIN, pictures(), {})), **SMALL}
+    # Of its own: errors that other tests have kept may hold on to what those loaded.
+    adapter_file(tmp_path / "plain.safetensors", PLAIN)
+    encoder_folder(tmp_path / "encoder")
+    job = {**asking(tmp_path, (PLAIN, pictures(), {})), **SMALL}
     first = draw(**job)
     model = engine._model
     assert model is not None
     monkeypatch.setattr(model, "graphs", StepGraphs(Replaying(), torch.device("cpu")))
     assert torch.equal(draw(**job).latents[0], first.latents[0])
-    adapter: Any = engine._loader.models.at(ModelPlace.of(models / "plain.safetensors"))
+    adapter: Any = engine._loader.models.at(ModelPlace.of(tmp_path / "plain.safetensors"))
     weight = weakref.ref(adapter.module.to_keys[0].weight)
     del adapter
     engine.release(ReleaseJob(("plain",)), Listener())
