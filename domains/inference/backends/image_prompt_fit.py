@@ -3,11 +3,11 @@ anything is loaded."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 
 from domains.errors import FailedPrecondition, Reason
+from domains.inference.backends.lora_fit import pair_key
 from domains.model.backends.bounds import Config
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.image_prompt import PLAIN
@@ -61,8 +61,7 @@ class ImagePromptFits:
         return self._answer(adapter, encoder, reads)
 
     def _answer(self, one: Model, other: Model, find: Callable[[], bool]) -> bool:
-        asked = repr((one.place, one.weights, other.place, other.weights))
-        key = hashlib.blake2b(asked.encode("utf-8", "surrogateescape")).digest()
+        key = pair_key(one, other)
         found = self._fits.get(key)
         if found is None:
             found = find()

@@ -22,6 +22,12 @@ from domains.model.types import Model
 _ANSWERS = 1_024
 
 
+def pair_key(one: Model, other: Model) -> bytes:
+    """What is the same for as long as the files of two models are as they were."""
+    asked = repr((one.place, one.weights, other.place, other.weights))
+    return hashlib.blake2b(asked.encode("utf-8", "surrogateescape")).digest()
+
+
 class LoraFits:
     """Reads headers, and remembers what it found while the files are as they were. Any thread
     may call it."""
@@ -36,8 +42,7 @@ class LoraFits:
             LoraRefused: As the worker would say it.
             DomainError: A file cannot be read.
         """
-        asked = repr((lora.place, lora.weights, model.place, model.weights))
-        key = hashlib.blake2b(asked.encode("utf-8", "surrogateescape")).digest()
+        key = pair_key(lora, model)
         findings = self._found.get(key)
         if findings is None:
             findings = _findings(lora, model)

@@ -21,7 +21,8 @@ MAX_VOCABULARY = 1 << 20
 _TOKEN = Whole(-1, MAX_VOCABULARY)
 
 
-def _heads_divide(config: Mapping[str, Any]) -> str:
+def heads_divide(config: Mapping[str, Any]) -> str:
+    """A rule of encoders of texts and of pictures."""
     if config["hidden_size"] % config["num_attention_heads"]:
         return "has a hidden_size that its heads do not divide"
     return ""
@@ -64,7 +65,7 @@ CLIP_TEXT = NetworkClass(
             "vocab_size": Whole(4, MAX_VOCABULARY),
         },
         required=("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"),
-        rules=(_heads_divide,),
+        rules=(heads_divide,),
     ),
     _tensors,
     defaults={"max_position_embeddings": 77, "projection_dim": 512},

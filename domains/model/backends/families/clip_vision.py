@@ -6,16 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from domains.model.backends.bounds import ConfigBounds, Number, OrNull, Unused, Whole, words
+from domains.model.backends.families.clip import heads_divide
 from domains.model.backends.families.components import NetworkClass, Tensors
 
 # Each attends to all others; the largest that there are have 1,369.
 _MOST_PATCHES = 4_096
-
-
-def _heads_divide(config: Mapping[str, Any]) -> str:
-    if config["hidden_size"] % config["num_attention_heads"]:
-        return "has a hidden_size that its heads do not divide"
-    return ""
 
 
 def _patches_fill(config: Mapping[str, Any]) -> str:
@@ -57,7 +52,7 @@ CLIP_VISION_PROJECTION = NetworkClass(
             "quantization_config": Unused(),
         },
         required=("hidden_size", "num_hidden_layers", "num_attention_heads", "projection_dim"),
-        rules=(_heads_divide, _patches_fill),
+        rules=(heads_divide, _patches_fill),
     ),
     _tensors,
     defaults={

@@ -15,9 +15,9 @@ from transformers import CLIPVisionModelWithProjection
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.component import plan_component
-from domains.model.backends.networks import build_empty, fill
 from domains.model.backends.plans import plan_lone
 from domains.model.types import ModelType
+from tests.domains.model.backends.test_component import module_at
 from tests.domains.model.disk import DEMO, files_at
 from tests.domains.model.image_prompts import (
     FACE_ID,
@@ -32,19 +32,9 @@ from tests.domains.model.image_prompts import (
 )
 
 
-def loaded(path: Path) -> Any:
-    """The network in a file or folder, in float32."""
-    return fill(
-        build_empty(plan_component(files_at(path))),
-        data_type=torch.float32,
-        device=torch.device("cpu"),
-        on_bytes=lambda _: None,
-    )
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_adapter_holds_the_numbers_that_diffusers_loads(tmp_path: Path, kind: str) -> None:
-    ours = loaded(adapter_file(tmp_path / "adapter.safetensors", kind))
+    ours = module_at(adapter_file(tmp_path / "adapter.safetensors", kind))
     parts: dict[str, dict[str, torch.Tensor]] = {"image_proj": {}, "ip_adapter": {}}
     for name, tensor in adapter_tensors(kind).items():
         part, _, rest = name.partition(".")
@@ -79,7 +69,7 @@ def test_an_encoder_computes_what_transformers_does(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = theirs(pixels, output_hidden_states=True)
         for path in (folder, alone):
-            found = loaded(path)(pixels, output_hidden_states=True)
+            found = module_at(path)(pixels, output_hidden_states=True)
             assert torch.equal(found.image_embeds, wanted.image_embeds)
             assert torch.equal(found.hidden_states[-2], wanted.hidden_states[-2])
 
@@ -97,7 +87,7 @@ def test_a_tensor_that_is_missing_is_named(tmp_path: Path, lost: str, reason: Re
     del tensors[lost]
     save_file(tensors, tmp_path / "adapter.safetensors")
     with pytest.raises(FailedPrecondition) as caught:
-        loaded(tmp_path / "adapter.safetensors")
+        module_at(tmp_path / "adapter.safetensors")
     assert caught.value.reason is reason
 
 
@@ -106,13 +96,13 @@ def test_one_of_another_shape_or_name_is_named(tmp_path: Path) -> None:
     name = "image_proj.layers.1.0.to_q.weight"
     save_file({**tensors, name: tensors[name][:, :-1].contiguous()}, path)
     with pytest.raises(FailedPrecondition) as caught:
-        loaded(path)
+        module_at(path)
     assert caught.value.reason is Reason.MODEL_SHAPE_INVALID
     assert caught.value.metadata["tensor"] == name
 
     save_file({**tensors, "image_proj.layers.1.7.odd.weight": torch.zeros(2)}, path)
     with pytest.raises(FailedPrecondition) as caught:
-        loaded(path)
+        module_at(path)
     assert caught.value.reason is Reason.MODEL_INCOMPLETE
     assert "layers.1.7.odd" in caught.value.message
 
