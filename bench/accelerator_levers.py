@@ -31,12 +31,14 @@ _MOST_FP8 = torch.finfo(_FP8).max
 _AUTOTUNE: dict[str, Any] = {
     "max_autotune_gemm": True,
     "max_autotune_gemm_backends": "ATEN,TRITON",
+    "max_autotune_conv_backends": "ATEN",
     "triton.enable_persistent_tma_matmul": True,
 }
 # What is done to the network, and what the compiler is asked.
 _WAYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "compiled": ((), {}),
     "texts once": (("texts",), {}),
+    "channels last, texts once": (("texts", "channels_last"), {}),
     "queries, keys and values as one": (("texts", "fused"), {}),
     "products tried": (("texts",), _AUTOTUNE),
     "channels last, products tried": (("texts", "channels_last"), _AUTOTUNE),

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -50,6 +50,37 @@ class Recorder(Protocol):
 
     def let_go(self) -> None:
         """Give the memory of what was recorded back, once nobody refers to it."""
+        ...
+
+
+class Strokes(Protocol):
+    """A call in two: what all calls with the same steady arguments share, and each call."""
+
+    @property
+    def steady(self) -> Sequence[bool]:
+        """For each tensor among the arguments, whether `before` depends on it."""
+        ...
+
+    def before(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """What the network's weights and the steady ones of its arguments' tensors give."""
+        ...
+
+    def step(self, tensors: Sequence[torch.Tensor], kept: list[torch.Tensor]) -> Any:
+        """What the network gives, with what `before` gave."""
+        ...
+
+
+@runtime_checkable
+class PartedCall(Protocol):
+    """What stands in a network's place (`nn.Module._compiled_call_impl`) and may part calls."""
+
+    def strokes(self, leaves: list[Any], form: pytree.TreeSpec) -> Strokes | None:
+        """A call with these arguments in two; None where it is one.
+
+        Args:
+            leaves: The arguments, tensors and others.
+            form: How they make up arguments.
+        """
         ...
 
 
@@ -93,18 +124,39 @@ class _Key(NamedTuple):
     leaves: tuple[Any, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Recorded:
-    """A call whose tensors lie in `inputs`, in their order."""
+    """A call whose tensors lie in `inputs`, in their order. `before` does again what depends
+    on the `steady` ones alone."""
 
     inputs: tuple[torch.Tensor, ...]
     replay: Callable[[], None]
     result: Any
+    steady: Sequence[bool]
+    before: Callable[[], None] | None = None
+    # Whose steady ones are in place, and which.
+    _binding: object = None
+    _shared: tuple[torch.Tensor, ...] = ()
 
-    def again(self, tensors: list[torch.Tensor]) -> Any:
-        """The call with these tensors; what it gives is the caller's."""
-        for known, given in zip(self.inputs, tensors, strict=True):
-            known.copy_(given)
+    def again(self, tensors: list[torch.Tensor], binding: object) -> Any:
+        """The call with these tensors; what it gives is the caller's.
+
+        Args:
+            tensors: All of them.
+            binding: Stays the same as long as nobody changes weights.
+        """
+        shared = tuple(
+            given for given, steady in zip(tensors, self.steady, strict=True) if steady
+        )
+        fresh = binding is not self._binding or any(
+            one is not other for one, other in zip(shared, self._shared, strict=True)
+        )
+        for known, given, steady in zip(self.inputs, tensors, self.steady, strict=True):
+            if fresh or not steady:
+                known.copy_(given)
+        if fresh and self.before is not None:
+            self.before()
+        self._binding, self._shared = binding, shared
         self.replay()
         return pytree.tree_map_only(torch.Tensor, torch.clone, self.result)
 
@@ -159,8 +211,10 @@ class StepGraphs:
             self._state = state
         self._code = code or self._code
 
+        binding = object()
+
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self._call(network, (bool(code), hooks), args, kwargs)
+            return self._call(network, (bool(code), hooks), binding, args, kwargs)
 
         return call
 
@@ -179,6 +233,7 @@ class StepGraphs:
         self,
         network: nn.Module,
         at_work: tuple[bool, tuple[Places, ...]],
+        binding: object,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
@@ -215,7 +270,7 @@ class StepGraphs:
             self._shortages = 0
         self._recorded.move_to_end(key)
         self.replays += 1
-        return recorded.again(tensors)
+        return recorded.again(tensors, binding)
 
     def _record(
         self, recorder: Recorder, network: nn.Module, leaves: list[Any], form: Any
@@ -229,10 +284,16 @@ class StepGraphs:
             for leaf in leaves
         ]
         args, kwargs = pytree.tree_unflatten(own, form)
-        with one_at_a_time:
-            replay, result = recorder.record(lambda: network(*args, **kwargs))
         inputs = tuple(leaf for leaf in own if isinstance(leaf, torch.Tensor))
-        return _Recorded(inputs, replay, result)
+        call = network._compiled_call_impl
+        strokes = call.strokes(own, form) if isinstance(call, PartedCall) else None
+        with one_at_a_time:
+            if strokes is None or not any(strokes.steady):
+                replay, result = recorder.record(lambda: network(*args, **kwargs))
+                return _Recorded(inputs, replay, result, (False,) * len(inputs))
+            before, kept = recorder.record(lambda: strokes.before(inputs))
+            replay, result = recorder.record(lambda: strokes.step(inputs, kept))
+        return _Recorded(inputs, replay, result, strokes.steady, before)
 
     def _give_up(self, error: Exception, *, hooked: bool) -> None:
         _log.warning("steps are not recorded: %s", type(error).__name__)

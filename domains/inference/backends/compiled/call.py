@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from domains.device.backends import faults
 from domains.inference.backends.beside import one_at_a_time
 from domains.inference.backends.compiled.order import CodeOrder, Subject
 from domains.inference.backends.compiled.shelf import CodeShelf
-from domains.inference.backends.step_graphs import Recorder
+from domains.inference.backends.step_graphs import Recorder, Strokes
 from domains.inference.backends.tree_forms import as_key
 from domains.inference.backends.trial_time import shortest_seconds
 
@@ -24,7 +24,6 @@ _MOST_FORMS = 6
 _LEAST_GAIN = 0.05
 _log = logging.getLogger("deviceops.compiled")
 
-Run = Callable[[Sequence[torch.Tensor]], Any]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class CodeCall:
         self._subject, self._shelf = subject, shelf
         self._module: Any = subject.module
         self._asked: dict[Hashable, _Asked | None] = {}
-        self._adopted: dict[Hashable, Run] = {}
+        self._adopted: dict[Hashable, Strokes] = {}
         self._sizes: set[tuple[int, ...]] = set()
 
     @property
@@ -73,13 +72,19 @@ class CodeCall:
         """What the module gives."""
         leaves, form = pytree.tree_flatten((args, kwargs))
         key = _key(leaves, form)
-        run = self._adopted.get(key)
-        if run is not None:
-            tensors = (leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
-            return run([tensor.to(self._device) for tensor in tensors])
+        strokes = self._adopted.get(key)
+        if strokes is not None:
+            tensors = [
+                leaf.to(self._device) for leaf in leaves if isinstance(leaf, torch.Tensor)
+            ]
+            return strokes.step(tensors, strokes.before(tensors))
         if key not in self._asked and len(self._asked) < _MOST_FORMS:
             self._asked[key] = self._ask(leaves, form)
         return self._module._call_impl(*args, **kwargs)
+
+    def strokes(self, leaves: list[Any], form: pytree.TreeSpec) -> Strokes | None:
+        """See `PartedCall`."""
+        return self._adopted.get(_key(leaves, form))
 
     def adopt(self, recorder: Recorder | None) -> None:
         """Take the code that has come since into use, where it is right and faster.
@@ -94,8 +99,8 @@ class CodeCall:
             if asked is None or code is None:
                 continue
             try:
-                run = code.of(self._module)
-                why = self._against(asked, run, recorder)
+                strokes = code.of(self._module)
+                why = self._against(asked, strokes, recorder)
             except Exception as error:
                 faults.drop_frames(error)
                 if faults.is_shortage(error):
@@ -105,7 +110,7 @@ class CodeCall:
             if why:
                 self._shelf.refuse(asked.order, why)
             else:
-                self._adopted[key] = run
+                self._adopted[key] = strokes
                 self._sizes.add(tuple(asked.tensors[0].shape[-2:]))
 
     @property
@@ -125,7 +130,7 @@ class CodeCall:
         self._shelf.want(order)
         return _Asked(order, form, tuple(own))
 
-    def _against(self, asked: _Asked, run: Run, recorder: Recorder | None) -> str:
+    def _against(self, asked: _Asked, strokes: Strokes, recorder: Recorder | None) -> str:
         """What speaks against code; nothing if it is right and faster."""
         args, kwargs = pytree.tree_unflatten(asked.leaves, asked.form)
         tensors = asked.tensors
@@ -134,12 +139,17 @@ class CodeCall:
             return self._module._call_impl(*args, **kwargs)
 
         with one_at_a_time:
-            differs = _difference(run(tensors), plain())
+            kept = strokes.before(tensors)
+
+            def step() -> Any:
+                return strokes.step(tensors, kept)
+
+            differs = _difference(step(), plain())
             data_type = next(self._module.parameters()).dtype
             if not differs <= most_difference(data_type):
                 return f"it differs by {differs:.2g}"
             before = shortest_seconds(plain, self._device, recorder)
-            after = shortest_seconds(lambda: run(tensors), self._device, recorder)
+            after = shortest_seconds(step, self._device, recorder)
         _log.info(
             "%s %s: %.4f s compiled, %.4f s before, difference %.2g",
             *(asked.order.network, asked.order.part or "whole", after, before, differs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,56 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from domains.codec import decode_json
-from domains.inference.backends.compiled.making import CODE, FACTS, CodeFacts
+from domains.inference.backends.compiled.making import BEFORE, CODE, FACTS, CodeFacts
+
+Artifact = Callable[..., Sequence[Any]]
+Arguments = Callable[[Sequence[torch.Tensor]], list[Any]]
+
+
+@dataclass(frozen=True)
+class ModuleCode:
+    """Code with a module's weights, for the tensors among the module's arguments."""
+
+    _facts: CodeFacts
+    _before: Artifact | None
+    _step: Artifact
+    _weights: tuple[torch.Tensor | None, ...]
+
+    @property
+    def steady(self) -> tuple[bool, ...]:
+        """See `Strokes`."""
+        return self._facts.steady
+
+    def before(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """See `Strokes`."""
+        if self._before is None:
+            return []
+        return list(self._before(*self._taken(self._facts.before, tensors)))
+
+    def step(self, tensors: Sequence[torch.Tensor], kept: list[torch.Tensor]) -> Any:
+        """See `Strokes`."""
+        made = self._step(*self._taken(self._facts.step, tensors), *kept)
+        return pytree.tree_unflatten(list(made), pytree.treespec_loads(self._facts.result))
+
+    def _taken(
+        self, places: tuple[int, ...], tensors: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        given = iter(tensors)
+        whole = [next(given) if each is None else each.detach() for each in self._weights]
+        return [whole[place] for place in places]
 
 
 class Code:
     """Code of one order, loaded. It runs with whatever weights a module has when it is called.
 
     Args:
-        artifact: Gives the outputs, as a sequence, of weights and inputs.
+        before: Gives what all steps share, of weights and inputs; None where that is nothing.
+        step: Gives the outputs, as a sequence, of weights, inputs and what all steps share.
         facts: What belongs to it.
     """
 
-    def __init__(self, artifact: Callable[..., Sequence[Any]], facts: CodeFacts) -> None:
-        self._artifact, self._facts = artifact, facts
-        self._result = pytree.treespec_loads(facts.result)
+    def __init__(self, before: Artifact | None, step: Artifact, facts: CodeFacts) -> None:
+        self._before, self._step, self._facts = before, step, facts
 
     @classmethod
     def load(cls, folder: Path) -> Code:
@@ -36,12 +73,14 @@ class Code:
         from torch._inductor.standalone_compile import CompiledArtifact
 
         facts = decode_json(CodeFacts, (folder / FACTS).read_bytes())
-        artifact: Any = CompiledArtifact.load(path=str(folder / CODE), format="binary")
-        return cls(artifact, facts)
+        names = [CODE, BEFORE] if facts.before else [CODE]
+        found: list[Any] = [
+            CompiledArtifact.load(path=str(folder / name), format="binary") for name in names
+        ]
+        return cls(found[1] if facts.before else None, found[0], facts)
 
-    def of(self, module: nn.Module) -> Callable[[Sequence[torch.Tensor]], Any]:
-        """The code with a module's weights: from the tensors among its arguments to what the
-        module gives.
+    def of(self, module: nn.Module) -> ModuleCode:
+        """The code with a module's weights.
 
         Raises:
             KeyError: The module lacks one of them.
@@ -50,11 +89,5 @@ class Code:
             **dict(module.named_parameters()),
             **dict(module.named_buffers()),
         }
-        weights = [None if name is None else own[name] for name in self._facts.names]
-
-        def call(tensors: Sequence[torch.Tensor]) -> Any:
-            given = iter(tensors)
-            arguments = (next(given) if each is None else each.detach() for each in weights)
-            return pytree.tree_unflatten(list(self._artifact(*arguments)), self._result)
-
-        return call
+        weights = tuple(None if name is None else own[name] for name in self._facts.names)
+        return ModuleCode(self._facts, self._before, self._step, weights)

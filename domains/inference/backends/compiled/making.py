@@ -21,7 +21,10 @@ from torch.utils import _pytree as pytree
 
 from domains.codec import Value, decode_json, encode_json
 from domains.device.backends import faults
+from domains.inference.backends.compiled.hoisting import halved
 from domains.inference.backends.compiled.order import CodeOrder, Leaf, TensorForm
+from domains.inference.backends.compiled.reductions import rows_at_once
+from domains.inference.backends.compiled.rewriting import rewrite
 
 _NICENESS = 10
 
@@ -43,13 +46,21 @@ class Task(Value, frozen=True):
 
 class CodeFacts(Value, frozen=True):
     """What belongs to code: `names` of the weights that are among its arguments, in their
-    order, None for each input; `result` is the form of what it gives."""
+    order, None for each input; `result` is the form of what it gives.
+
+    `before` and `step` are the places of the arguments that the code run before the first step
+    takes, if there is any, and the code of each step, which takes what the other gives as well.
+    `steady` tells for each input whether the former may depend on it.
+    """
 
     names: tuple[str | None, ...]
+    steady: tuple[bool, ...]
+    before: tuple[int, ...]
+    step: tuple[int, ...]
     result: str
 
 
-CODE, FACTS = "code", "facts.json"
+CODE, BEFORE, FACTS = "code", "before", "facts.json"
 """Names of the files in the folder."""
 
 
@@ -80,7 +91,6 @@ def make(task: Task) -> None:
     Raises:
         Exception: As torch raises it.
     """
-    from torch._inductor import standalone_compile
     from torch._inductor.utils import fresh_inductor_cache
 
     order = task.order
@@ -93,22 +103,49 @@ def make(task: Task) -> None:
     program = torch.export.export(flat, inputs, strict=False)
     own: dict[str, Any] = {**dict(flat.named_parameters()), **dict(flat.named_buffers())}
     names = [spec.target for spec in program.graph_signature.input_specs]
-    given = iter(inputs)
+    given = zip(inputs, order.steady, strict=True)
+    arguments, steady = [], []
+    for name in names:
+        tensor, same = next(given) if name is None else (own[name].detach(), True)
+        arguments.append(tensor)
+        steady.append(same)
+    halves = halved(program.graph_module, steady)
+    kept: list[torch.Tensor] = []
     # Nothing of it stays elsewhere: the code is all that is needed again.
-    with fresh_inductor_cache():
-        artifact = standalone_compile(
-            program.graph_module,
-            [next(given) if name is None else own[name].detach() for name in names],
-            dynamic_shapes="from_example_inputs",
-            # The network keeps its layout: plain code runs with the same weights.
-            options={"config_patches": {"layout_optimization": False}},
-        )
-        artifact.save(path=str(task.folder / CODE), format="binary")
+    with fresh_inductor_cache(), rows_at_once():
+        if halves.before is not None:
+            early = [arguments[place] for place in halves.before_places]
+            before = compiled(halves.before, early)
+            before.save(path=str(task.folder / BEFORE), format="binary")
+            kept = list(before(*early))
+        late = [arguments[place] for place in halves.step_places]
+        step = compiled(halves.step, [*late, *kept])
+        step.save(path=str(task.folder / CODE), format="binary")
     facts = CodeFacts(
-        tuple(None if name is None else name.removeprefix("module.") for name in names),
-        form,
+        names=tuple(None if name is None else name.removeprefix("module.") for name in names),
+        steady=order.steady,
+        before=halves.before_places,
+        step=halves.step_places,
+        result=form,
     )
     (task.folder / FACTS).write_bytes(encode_json(facts))
+
+
+def compiled(graph: torch.fx.GraphModule, arguments: list[Any]) -> Any:
+    """A graph's code, for tensors of the forms of `arguments`.
+
+    Raises:
+        Exception: As torch raises it.
+    """
+    from torch._inductor import standalone_compile
+
+    return standalone_compile(
+        graph,
+        arguments,
+        dynamic_shapes="from_example_inputs",
+        # The network keeps its layout: plain code runs with the same weights.
+        options={"config_patches": {"layout_optimization": False}},
+    )
 
 
 def _module(order: CodeOrder) -> nn.Module:
@@ -119,7 +156,10 @@ def _module(order: CodeOrder) -> nn.Module:
         root: Any = getattr(diffusers, order.network).from_config(config)
     root = root.eval().requires_grad_(False).to(getattr(torch, order.data_type))
     layout = torch.channels_last if order.channels_last else torch.contiguous_format
-    module: nn.Module = root.to(memory_format=layout).get_submodule(order.part)
+    root = root.to(memory_format=layout)
+    if order.channels_last:
+        rewrite(root)
+    module: nn.Module = root.get_submodule(order.part)
     return module
 
 

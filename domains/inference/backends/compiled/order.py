@@ -15,8 +15,10 @@ from torch.utils import _pytree as pytree
 from domains.codec import Value, encode_json
 from domains.device.backends.torch_gauge import backend_of
 
-_FORMAT = 1
+_FORMAT = 2
 """Changes whenever code made for the same order is to be made anew."""
+# Arguments of denoisers that all steps of a picture share, as a rule.
+_STEADY = ("encoder_hidden_states", "added_cond_kwargs")
 
 
 class TensorForm(Value, frozen=True):
@@ -44,8 +46,9 @@ class CodeOrder(Value, frozen=True):
     """A network of diffusers, and the arguments that it is called with.
 
     `config` is the network's own, as JSON; `part` the path of the module in it that is meant,
-    empty for the whole. `form` tells how `leaves` make up arguments. `machine` is all that code
-    made here depends on beside these.
+    empty for the whole. `form` tells how `leaves` make up arguments, `steady` for each tensor
+    among them whether it is the same in all steps of a picture. `machine` is all that code made
+    here depends on beside these.
     """
 
     network: str
@@ -56,6 +59,7 @@ class CodeOrder(Value, frozen=True):
     device: str
     form: str
     leaves: tuple[Leaf, ...]
+    steady: tuple[bool, ...]
     machine: str
 
     @property
@@ -105,8 +109,17 @@ class Subject:
             device=str(weight.device),
             form=pytree.treespec_dumps(form),
             leaves=tuple(known),
+            steady=_steady(leaves, form),
             machine=_machine(str(weight.device)),
         )
+
+
+def _steady(leaves: list[Any], form: pytree.TreeSpec) -> tuple[bool, ...]:
+    _, named = pytree.tree_unflatten(list(range(len(leaves))), form)
+    same = {place for name in _STEADY for place in pytree.tree_leaves(named.get(name))}
+    return tuple(
+        place in same for place, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)
+    )
 
 
 @lru_cache
