@@ -28,8 +28,10 @@ from bench.accelerator_compiling import _difference, _replayed
 from bench.accelerator_levers import _alone, _prepared
 from bench.cublaslt import WORKSPACE_BYTES, Product, recorded_us
 from domains.inference.backends.compiled.hoisting import halved
+from domains.inference.backends.compiled.layouts import lay_channels_last
+from domains.inference.backends.compiled.norms import use_kernels
 from domains.inference.backends.compiled.reductions import rows_at_once
-from domains.inference.backends.compiled.rewriting import _ByChannels, _Folded, folded
+from domains.inference.backends.compiled.rewriting import _Folded, folded
 
 # Rows, columns, inner; with a bias; how often in a guided step at 1024x1024.
 _PRODUCTS = (
@@ -225,34 +227,18 @@ def _profile(name: str, run: Callable[[], object], folder: Path) -> None:
     say(profile=name, total_ms=sum(row[0] for row in rows), kernels=sum(row[1] for row in rows))
 
 
-class _BySums(_ByChannels):
-    """The same by sums and sums of squares."""
-
-    def forward(self, sample: torch.Tensor) -> torch.Tensor:
-        """See `nn.GroupNorm`."""
-        if sample.ndim != 4:
-            return nn.GroupNorm.forward(self, sample)
-        batch, channels = sample.shape[:2]
-        wide = sample.float()
-        count = sample.shape[2] * sample.shape[3]
-        groups = (batch, self.num_groups, channels // self.num_groups)
-        mean = wide.sum((2, 3)).view(groups).mean(2, keepdim=True) / count
-        square = (wide * wide).sum((2, 3)).view(groups).mean(2, keepdim=True) / count
-        scale = torch.rsqrt((square - mean * mean).clamp_min(0) + self.eps)
-        scale = scale.expand(groups).reshape(batch, channels) * self.weight.float()
-        shift = self.bias.float() - mean.expand(groups).reshape(batch, channels) * scale
-        normed = wide * scale[:, :, None, None] + shift[:, :, None, None]
-        return normed.to(sample.dtype)
-
-
 def _rewritten(network: nn.Module, toggles: list[str]) -> None:
     from diffusers.models.upsampling import Upsample2D
 
     for module in network.modules():
-        if type(module) is nn.GroupNorm and ("norms" in toggles or "sums" in toggles):
-            module.__class__ = _BySums if "sums" in toggles else _ByChannels
-        elif type(module) is Upsample2D and "fold" in toggles:
+        if type(module) is Upsample2D and "fold" in toggles:
             module.__class__ = _Folded
+    if "fused" in toggles or "short" in toggles or "lt" in toggles:
+        from bench import block_ops
+
+        kinds = {(True, True): block_ops.Both, (True, False): block_ops.ByProducts}
+        kinds |= {(False, True): block_ops.Short, (False, False): block_ops.Block}
+        block_ops.use(network, kinds["lt" in toggles, "short" in toggles])
 
 
 def steps(way: str, folder: Path) -> None:
@@ -261,6 +247,10 @@ def steps(way: str, folder: Path) -> None:
     options: dict[str, Any] = {"layout_optimization": False}
     if "tried" in toggles:
         options["max_autotune_pointwise"] = True
+    if "pdl" in toggles:
+        options["triton.enable_pdl"] = True
+    if "atonce" in toggles:
+        options["benchmark_fusion"] = True
     with _alone(folder):
         if part == "decode":
             module, inputs = _case("decode")
@@ -279,6 +269,10 @@ def steps(way: str, folder: Path) -> None:
     steady = [name is not None for name in names]
     if part != "decode" and "hoist" in toggles:
         steady[-3:] = [True] * 3
+    if "lay" in toggles:
+        lay_channels_last(program.graph_module)
+    if "norms" in toggles:
+        use_kernels(program.graph_module)
     halves = halved(
         program.graph_module, steady if "hoist" in toggles else [False] * len(names)
     )

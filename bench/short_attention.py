@@ -9,9 +9,18 @@ import triton.language as tl
 
 @triton.jit
 def _attend(
-    queries, keys, values, out,
-    rows, count, heads, width, scale,
-    ROWS: tl.constexpr, KEYS: tl.constexpr, EACH: tl.constexpr,
+    queries,
+    keys,
+    values,
+    out,
+    rows,
+    count,
+    heads,
+    width,
+    scale,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
+    EACH: tl.constexpr,
 ):
     batch, head = tl.program_id(1) // heads, tl.program_id(1) % heads
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -31,8 +40,12 @@ def _attend(
 
 
 def attend(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, heads: int,
-    rows: int = 128, warps: int = 4,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    heads: int,
+    rows: int = 128,
+    warps: int = 4,
 ) -> torch.Tensor:
     """Softmax attention.
 
@@ -46,8 +59,18 @@ def attend(
     out = torch.empty_like(queries)
     each = width // heads
     _attend[triton.cdiv(queries.shape[1], rows), batch * heads](
-        queries, keys, values, out,
-        queries.shape[1], count, heads, width, each**-0.5 * 1.4426950408889634,
-        ROWS=rows, KEYS=triton.next_power_of_2(count), EACH=each, num_warps=warps,
+        queries,
+        keys,
+        values,
+        out,
+        queries.shape[1],
+        count,
+        heads,
+        width,
+        each**-0.5 * 1.4426950408889634,
+        ROWS=rows,
+        KEYS=triton.next_power_of_2(count),
+        EACH=each,
+        num_warps=warps,
     )
     return out

@@ -25,7 +25,6 @@ _LEAST_GAIN = 0.05
 _log = logging.getLogger("deviceops.compiled")
 
 
-
 @dataclass(frozen=True)
 class _Asked:
     """What code was asked for, with the arguments of the first call."""

@@ -55,7 +55,9 @@ def halved(whole: fx.GraphModule, steady: Sequence[bool]) -> Halves:
     [output] = [node for node in whole.graph.nodes if node.op == "output"]
     before_inputs = _needed(kept, stop=())
     step_inputs = _needed(output.all_input_nodes, stop=kept)
-    used = [[node for node in inputs if node in found] for found in (before_inputs, step_inputs)]
+    used = [
+        [node for node in inputs if node in found] for found in (before_inputs, step_inputs)
+    ]
     before = _part(whole, used[0], before_inputs, lambda known: tuple(map(known, kept)))
     step = _part(
         whole,

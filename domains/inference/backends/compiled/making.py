@@ -22,6 +22,8 @@ from torch.utils import _pytree as pytree
 from domains.codec import Value, decode_json, encode_json
 from domains.device.backends import faults
 from domains.inference.backends.compiled.hoisting import halved
+from domains.inference.backends.compiled.layouts import lay_channels_last
+from domains.inference.backends.compiled.norms import has_kernels, use_kernels
 from domains.inference.backends.compiled.order import CodeOrder, Leaf, TensorForm
 from domains.inference.backends.compiled.reductions import rows_at_once
 from domains.inference.backends.compiled.rewriting import rewrite
@@ -109,6 +111,10 @@ def make(task: Task) -> None:
         tensor, same = next(given) if name is None else (own[name].detach(), True)
         arguments.append(tensor)
         steady.append(same)
+    if order.channels_last:
+        lay_channels_last(program.graph_module)
+        if has_kernels(torch.device(order.device)):
+            use_kernels(program.graph_module)
     halves = halved(program.graph_module, steady)
     kept: list[torch.Tensor] = []
     # Nothing of it stays elsewhere: the code is all that is needed again.

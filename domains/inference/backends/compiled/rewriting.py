@@ -10,31 +10,6 @@ from torch import nn
 from torch.nn import functional
 
 
-class _ByChannels(nn.GroupNorm):
-    """A group normalisation (arXiv:1803.08494) whose numbers are gathered for each channel
-    first. Where channels lie innermost, a group is read with gaps, a channel's row without."""
-
-    def forward(self, sample: torch.Tensor) -> torch.Tensor:
-        """See `nn.GroupNorm`; anything that is no picture is its."""
-        if sample.ndim != 4:
-            return super().forward(sample)
-        batch, channels = sample.shape[:2]
-        variance, mean = torch.var_mean(sample.float(), (2, 3), correction=0)
-        groups = (batch, self.num_groups, channels // self.num_groups)
-        between, whole = torch.var_mean(mean.view(groups), 2, correction=0, keepdim=True)
-        # Of equally many numbers each: within channels and between them.
-        spread = variance.view(groups).mean(2, keepdim=True) + between
-        scale = torch.rsqrt(spread + self.eps).expand(groups).reshape(batch, channels)
-        centre = whole.expand(groups).reshape(batch, channels)
-        if self.affine:
-            scale = scale * self.weight.float()
-        shift = -centre * scale
-        if self.affine:
-            shift = shift + self.bias.float()
-        normed = sample.float() * scale[:, :, None, None] + shift[:, :, None, None]
-        return normed.to(sample.dtype)
-
-
 class _Folded(Upsample2D):
     """A picture doubled to its nearest pixels and convolved, as one transposed convolution: of
     nine products for each pixel made, pixels that are the same leave four."""
@@ -77,9 +52,7 @@ def rewrite(network: nn.Module) -> None:
         network: One of diffusers, channels last, which is for nothing else then.
     """
     for module in network.modules():
-        if type(module) is nn.GroupNorm:
-            module.__class__ = _ByChannels
-        elif type(module) is Upsample2D and _foldable(module):
+        if type(module) is Upsample2D and _foldable(module):
             module.__class__ = _Folded
 
 

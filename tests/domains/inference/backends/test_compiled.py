@@ -32,6 +32,8 @@ from domains.inference.backends.compiled.making import FACTS, CodeFacts, Ended, 
 from domains.inference.backends.compiled.order import CodeOrder, Subject
 from domains.inference.backends.compiled.shelf import CodeShelf
 from domains.inference.backends.device import Numerics
+from domains.inference.backends.precision import apply
+from tests.domains.inference.backends.compiled_unet import arguments, small_unet
 
 Run = Callable[[Sequence[torch.Tensor]], Any]
 NUMERICS = Numerics(torch.float32)
@@ -52,6 +54,20 @@ class Unhurried(nn.Module):
 
 
 @dataclass
+class Whole:
+    """A run as code of which nothing is shared between steps."""
+
+    run: Run
+    steady: Sequence[bool] = ()
+
+    def before(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return []
+
+    def step(self, tensors: Sequence[torch.Tensor], kept: list[torch.Tensor]) -> Any:
+        return self.run(tensors)
+
+
+@dataclass
 class Shelf:
     """Has what a test puts there."""
 
@@ -65,9 +81,9 @@ class Shelf:
     def code(self, order: CodeOrder) -> Any:
         return None if self.run is None else self
 
-    def of(self, module: nn.Module) -> Run:
-        assert self.run is not None
-        return self.run
+    def of(self, module: nn.Module) -> Whole:
+        # What there is when it is called: tests take it away again.
+        return Whole(lambda tensors, run=self.run: run(tensors))  # type: ignore[misc]
 
     def refuse(self, order: CodeOrder, why: str) -> None:
         self.refused.append(why)
@@ -258,6 +274,7 @@ ORDER = CodeOrder(
     device="cpu",
     form="[]",
     leaves=(None,),
+    steady=(),
     machine="m",
 )
 
@@ -277,7 +294,9 @@ def test_code_is_made_once_and_found_by_the_next_process(makers: Makers) -> None
     assert (makers.folder / "compiled").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("change", [{"part": "decoder"}, {"machine": "n"}, {"leaves": (1,)}])
+@pytest.mark.parametrize(
+    "change", [{"part": "decoder"}, {"machine": "n"}, {"leaves": (1,)}, {"steady": (True,)}]
+)
 def test_another_order_is_other_code(makers: Makers, change: dict[str, Any]) -> None:
     from msgspec import structs
 
@@ -347,28 +366,66 @@ def test_the_folders_used_last_are_kept(
 
 @pytest.mark.matrix  # a compiler works for a minute
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it loads
-def test_real_code_computes_with_the_weights_there_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_real_code_computes_with_the_weights_there_are(
+    tmp_path: Path,
+    channels_last: bool,  # noqa: FBT001
+) -> None:
     torch.manual_seed(0)
+    numerics = Numerics(torch.float32, channels_last)
     autoencoder: Any = AutoencoderKL(  # type: ignore[no-untyped-call]
-        block_out_channels=(4,), layers_per_block=1, norm_num_groups=2, sample_size=8
+        block_out_channels=(4, 4),
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        layers_per_block=1,
+        norm_num_groups=2,
+        sample_size=8,
     ).eval()
+    apply(autoencoder, numerics)
     latents, shelf = torch.randn(1, 4, 8, 8), CodeShelf(tmp_path / "compiled")
     with torch.no_grad():
-        use_code(autoencoder, "decoder", NUMERICS, shelf, lambda: None)
+        use_code(autoencoder, "decoder", numerics, shelf, lambda: None)
         plain = autoencoder.decode(latents, return_dict=False)[0]
         shelf.settled(lambda: None)
         (asked,) = autoencoder.decoder._compiled_call_impl._asked.values()
         code = shelf.code(asked.order)
         assert code is not None
-        run = code.of(autoencoder.decoder)
-        assert torch.allclose(run(asked.tensors), plain, atol=1e-5)
+        made = code.of(autoencoder.decoder)
+
+        def run() -> torch.Tensor:
+            given: torch.Tensor = made.step(asked.tensors, made.before(asked.tensors))
+            return given
+
+        assert torch.allclose(run(), plain, atol=1e-5)
         for each in autoencoder.decoder.parameters():
             each.mul_(1.1)
         changed = autoencoder.decode(latents, return_dict=False)[0]
         assert not torch.allclose(changed, plain, atol=1e-5)
-        assert torch.allclose(run(asked.tensors), changed, atol=1e-5)
+        assert torch.allclose(run(), changed, atol=1e-5)
     again = CodeShelf(tmp_path / "compiled", ["nothing that could make it"])
     assert settled(again, asked.order) is not None
+
+
+@pytest.mark.matrix  # likewise
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_real_code_of_a_denoiser_computes_texts_apart(tmp_path: Path) -> None:
+    numerics = Numerics(torch.float32, channels_last=True)
+    unet, shelf = small_unet(numerics), CodeShelf(tmp_path / "compiled")
+    with torch.no_grad():
+        use_code(unet, "", numerics, shelf, lambda: None)
+        sample, text = arguments(1, numerics)
+        unet(sample, torch.tensor(500), **text)
+        shelf.settled(lambda: None)
+        (asked,) = unet._compiled_call_impl._asked.values()
+        assert asked.order.steady == (False, False, True, True, True)
+        made = shelf.code(asked.order).of(unet)  # type: ignore[union-attr]
+        kept = made.before(asked.tensors)
+        # Keys and values of four layers, the embedding of size and text, a doubling's kernel.
+        assert len(kept) == 4 * 2 + 1 + 1
+        for timestep in (900, 100):
+            tensors = [sample, torch.tensor(timestep), *asked.tensors[2:]]
+            wanted = unet._call_impl(sample, torch.tensor(timestep), **text)[0]
+            assert torch.allclose(made.step(tensors, kept)[0], wanted, atol=1e-4)
 
 
 @pytest.mark.demonstration
@@ -387,7 +444,8 @@ def test_making_ends_with_who_asked(tmp_path: Path) -> None:
 
 def test_code_needs_the_weights_it_was_made_for() -> None:
     form = pytree.treespec_dumps(pytree.tree_structure((1,)))
-    code = Code(lambda *given: given, CodeFacts(("missing",), form))
+    facts = CodeFacts(names=("missing",), steady=(), before=(), step=(0,), result=form)
+    code = Code(None, lambda *given: given, facts)
     with pytest.raises(KeyError, match="missing"):
         code.of(nn.Linear(1, 1))
 
