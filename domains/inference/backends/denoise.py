@@ -115,7 +115,7 @@ def denoise(
         addition: What a call of the UNet gets beside what is here.
 
     Returns:
-        float32 latents `[1, channels, height, width]` on the device.
+        float32 latents `[1, channels, height, width]` on the device, which is done with them.
     """
     loop = Loop(scheduler, torch.Generator()) if loop is None else loop
     latents = start.latents.to(device) if loop.latents is None else loop.latents
@@ -154,6 +154,7 @@ def denoise(
         loop.note(latents, whole=whole)
         if whole:
             on_step(StepState(loop.steps, steps, timestep, sample[:1], prediction))
+    fence.wait()
     loop.finish(latents)
     return latents
 
