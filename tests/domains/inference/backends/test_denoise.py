@@ -77,3 +77,35 @@ def test_the_last_step_is_done_when_it_returns(monkeypatch: pytest.MonkeyPatch) 
     denoised(halving, on_step=note)
     assert behind == [1] * STEPS  # the host asks for a step while the one before is at work
     assert backend.waited_for == backend.recorded
+
+
+@pytest.mark.parametrize("scheduler", [Scheduler.EULER_DISCRETE, Scheduler.DDIM])
+def test_timesteps_are_where_the_network_is_before_the_first_step(scheduler: Scheduler) -> None:
+    """A copy to a device in each step would wait for all that it has to do."""
+    seen: list[torch.Tensor] = []
+
+    def unet(sample: torch.Tensor, timestep: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
+        seen.append(timestep)
+        return halving(sample, timestep)
+
+    def addition(*call: Any) -> dict[str, Any]:
+        seen.append(call[3])
+        return {}
+
+    denoised(unet, scheduler, "meta", addition)
+    assert [each.device.type for each in seen] == ["meta"] * 2 * STEPS
+    assert len({each.untyped_storage()._cdata for each in seen}) == 1
+
+
+def test_a_network_sees_the_schedulers_timesteps() -> None:
+    seen: list[torch.Tensor] = []
+
+    def unet(sample: torch.Tensor, timestep: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
+        seen.append(timestep)
+        return halving(sample, timestep)
+
+    denoised(unet)
+    schedule = build_scheduler(
+        SchedulerSettings(Scheduler.EULER_DISCRETE), {}, steps=STEPS, skipped=0
+    )
+    assert torch.equal(torch.stack(seen), schedule.timesteps)
