@@ -115,7 +115,7 @@ def denoise(
         addition: What a call of the UNet gets beside what is here.
 
     Returns:
-        float32 latents `[1, channels, height, width]` on the device.
+        float32 latents `[1, channels, height, width]` on the device, which is done with them.
     """
     loop = Loop(scheduler, torch.Generator()) if loop is None else loop
     latents = start.latents.to(device) if loop.latents is None else loop.latents
@@ -124,6 +124,9 @@ def denoise(
     # Shares of the schedule are of the whole, also where another model finishes it.
     planned = len(scheduler.timesteps) - start.first
     timesteps, steps = scheduler.timesteps[start.first : start.end], start.steps
+    # Networks read them there. One copy for all: for one in each step the host would wait until
+    # the device has nothing more to do.
+    there = timesteps.to(device)
     order, masking = scheduler.order, start.masking
     # Second-order schedulers call the UNet twice per step, except in one of them.
     warm_up = max(len(timesteps) - steps * order, 0)
@@ -137,8 +140,8 @@ def denoise(
         sample = torch.cat([latents] * 2) if steering.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
         shown = sample if masking is None else masking.shown(sample)
-        added = partial(addition, index, planned, sample, timestep, steering)
-        call = partial(predict, unet, shown, timestep, steering, numerics, added)
+        added = partial(addition, index, planned, sample, there[index], steering)
+        call = partial(predict, unet, shown, there[index], steering, numerics, added)
         prediction = with_room(call, make_room)
         if steering.guided:
             prediction = _guide(prediction, guidance)
@@ -154,6 +157,7 @@ def denoise(
         loop.note(latents, whole=whole)
         if whole:
             on_step(StepState(loop.steps, steps, timestep, sample[:1], prediction))
+    fence.wait()
     loop.finish(latents)
     return latents
 

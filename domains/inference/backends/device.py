@@ -127,6 +127,10 @@ class StepFence:
             return
         event = self._new_event()
         event.record()
+        self.wait()
+        self._last = event
+
+    def wait(self) -> None:
+        """Wait for the step that was queued last."""
         if self._last is not None:
             self._last.synchronize()
-        self._last = event
