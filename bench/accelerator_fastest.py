@@ -1,6 +1,7 @@
-"""FASTEST pictures over gRPC on a card with compiled code: what they take and how far they are
-from EXACT ones, what making the code takes, and how soon a server that was started again has
-it. As JSON.
+"""FASTEST pictures over gRPC on a card with compiled code: what they take beside EXACT ones,
+the engine in one process and diffusers, plain and compiled, how far they are from EXACT ones,
+how soon the card is idle after a cancel, what making the code takes, and how soon a server that
+was started again has it. As JSON, each part on standard error as soon as it is there.
 
 `python -m bench.accelerator_fastest FOLDER` makes an SDXL checkpoint of 6.9 GB with random
 numbers there, if it is not there yet. Server and client are on one machine.
@@ -11,19 +12,26 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import statistics
+import random
+import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import numpy as np
 from PIL import Image
 
-from bench.accelerator_served import _SIZES, _model, _request, _timed, begun
-from deviceops.v1 import device_info_pb2, device_pb2, inference_pb2
+from bench.accelerator_pictures import Bench
+from bench.accelerator_served import _SIZES, CHECKPOINT, _model, _request, _timed, begun
+from bench.cancel import first_phase
+from bench.client import next_event, random_moment
+from deviceops.v1 import device_info_pb2, device_pb2, inference_pb2, processing_pb2
 from domains.inference.types import PrecisionMode
+from domains.values import ModelPlace
 from tests.running import Client, RunningServer, start_server
 
 _EXACT, _FASTEST = PrecisionMode.EXACT, PrecisionMode.FASTEST
@@ -64,27 +72,69 @@ def _psnr(ours: bytes, theirs: bytes) -> float:
     return round(10 * np.log10(255**2 / error), 2) if error else float("inf")
 
 
-async def _first_start(server: RunningServer, steps: int, rounds: int) -> dict[str, Any]:
+async def _cancelled(
+    client: Client, request: inference_pb2.GenerateRequest, rounds: int
+) -> dict[str, Any]:
+    """From CancelSession to the first work of the session behind, in steps of that run."""
+    heir_request = inference_pb2.GenerateRequest()
+    heir_request.CopyFrom(request)
+    heir_request.settings.steps = 2
+    moments, found = random.Random(0), []
+    for _ in range(rounds):
+        victim = client.generate(request)
+        session_id = (await next_event(victim)).session_id
+        heir = client.generate(heir_request)
+        await next_event(heir)
+        moment = await random_moment(victim, moments, 3, request.settings.steps - 4)
+        waiting = asyncio.create_task(first_phase(heir))
+        began = time.perf_counter()
+        cancel = processing_pb2.CancelSessionRequest(session_id=session_id)
+        await client.processing.CancelSession(cancel, metadata=client.metadata)
+        found.append((await waiting - began) / moment.mean_step)
+        for call in (victim, heir):
+            while await call.read() is not grpc.aio.EOF:
+                pass
+    return {"in_steps": [round(each, 2) for each in found]}
+
+
+async def _first_start(
+    server: RunningServer, steps: int, rounds: int, peers: Peers
+) -> dict[str, Any]:
     async with server.client() as client:
         model_id = await _model(client)
-        size = _SIZES[0]
-        exact, *_ = await _patiently(client, _request(model_id, size, steps, _EXACT))
-        plain, *_ = await _patiently(client, _request(model_id, size, steps, _FASTEST))
-        found: dict[str, Any] = {"plain psnr": _psnr(plain, exact)}
-        for mode in (_EXACT, _FASTEST):
-            request = _request(model_id, size, steps, mode)
-            found[f"before, {mode.name}"] = await _timed(client, request, rounds)
-        small = _request(model_id, _SIZES[1], steps, _EXACT)
-        found["before, EXACT, smaller"] = await _timed(client, small, rounds)
-        found["optimize"] = await _optimized(client, model_id)
-        print(json.dumps(found), file=sys.stderr, flush=True)
-        made, _, compiled = await _patiently(client, _request(model_id, size, steps, _FASTEST))
-        found["psnr"], found["compiled"] = _psnr(made, exact), compiled
-        for mode in (_EXACT, _FASTEST):
-            request = _request(model_id, size, steps, mode)
-            found[f"after, {mode.name}"] = await _timed(client, request, rounds)
-        again, *_ = await _patiently(client, _request(model_id, size, steps, _EXACT))
-        found["exact is the same"] = _psnr(again, exact) == float("inf")
+        requests = {
+            (mode, size): _request(model_id, size, steps, mode)
+            for mode in (_EXACT, _FASTEST)
+            for size in _SIZES
+        }
+        large, small = _SIZES
+        exact, *_ = await _patiently(client, requests[_EXACT, large])
+        found: dict[str, Any] = {"optimize": await _optimized(client, model_id)}
+
+        def say(name: str, what: Any) -> None:
+            found[name] = what
+            print(json.dumps({name: what}), file=sys.stderr, flush=True)
+
+        say("optimize", found["optimize"])
+        made, _, compiled = await _patiently(client, requests[_FASTEST, large])
+        say("psnr", {"db": _psnr(made, exact), "compiled": compiled})
+        for mode in (_FASTEST, _EXACT):
+            say(f"{mode.name} 1024", await _timed(client, requests[mode, large], rounds))
+        again, *_ = await _patiently(client, requests[_EXACT, large])
+        say("exact is the same", _psnr(again, exact) == float("inf"))
+        say("cancel", await _cancelled(client, requests[_FASTEST, large], 8))
+        say("EXACT 512", await _timed(client, requests[_EXACT, small], rounds))
+        # It has code made for this size while others are at work.
+        await _patiently(client, requests[_FASTEST, small])
+        say("beside", peers.plain(rounds))
+        deadline = time.perf_counter() + _MOST_SECONDS
+        while time.perf_counter() < deadline:
+            *_, compiled = await _patiently(client, requests[_FASTEST, small])
+            if len(compiled) == 2:
+                break
+            await asyncio.sleep(1)
+        say("FASTEST 512", await _timed(client, requests[_FASTEST, small], rounds))
+        say("compiled peer", peers.compiled())
         return found
 
 
@@ -95,21 +145,72 @@ async def _started_again(server: RunningServer, steps: int, began: float) -> dic
         request = _request(model_id, _SIZES[0], steps, _FASTEST)
         request.options.queue_timeout.FromSeconds(int(_MOST_SECONDS))
         found = []
-        while len(found) < 12:
-            _, took, compiled = await _patiently(client, request)
-            since = time.perf_counter() - began
-            found.append({"at_s": round(since, 2), "s": round(took, 3), "compiled": compiled})
-        ready = [each["s"] for each in found if each["compiled"]]
-        return {"pictures": found, "compiled_s": statistics.median(ready) if ready else None}
+        while len(found) < 6:
+            events, _ = await client.draw(request)
+            told = events[-1].completed
+            found.append(
+                {
+                    "at_s": round(time.perf_counter() - began, 2),
+                    "compiled": list(map(int, told.generation.computed.compiled)),
+                }
+                | {
+                    name: round(getattr(told.timings, name).ToNanoseconds() / 1e9, 3)
+                    for name in ("total", "queue", "load", "denoise", "decode")
+                }
+            )
+        return {"pictures": found}
+
+
+class Peers:
+    """The same networks in this process, and diffusers with its compiled recipe in another.
+
+    Args:
+        folder: Has the checkpoint.
+        steps: Of a picture.
+    """
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        self._folder, self._steps = folder, steps
+        self._go = folder / "go"
+        self._go.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "bench.accelerator_peer", str(self._go)]
+        self._peer = subprocess.Popen(
+            [*command, "--steps", str(steps)], stdout=subprocess.PIPE, text=True
+        )
+
+    def plain(self, rounds: int) -> dict[str, Any]:
+        """The engine in this process and diffusers as it is."""
+        bench = Bench(ModelPlace(self._folder, Path(CHECKPOINT)), self._steps, rounds)
+        bench.draw()
+        peer, found = bench.peer(), {}
+        for width, height in _SIZES:
+            own = bench.timed(width=width, height=height, precision=_EXACT)
+            found[f"{width}"] = {"engine": own, "diffusers": peer(width, height)}
+        return found
+
+    def compiled(self) -> Any:
+        """What the other process has measured, alone on the card."""
+        self._go.touch()
+        told, _ = self._peer.communicate(timeout=_MOST_SECONDS)
+        return json.loads(told.splitlines()[-1]) if self._peer.returncode == 0 else told
+
+    def close(self) -> None:
+        """Leave nothing at work."""
+        self._peer.kill()
 
 
 def main(arguments: list[str]) -> int:
     """Measure and print one JSON object."""
     given, found, flags = begun("accelerator_fastest", __doc__, arguments)
-    with tempfile.TemporaryDirectory() as data:
+    peers = Peers(given.folder, given.steps)
+    with tempfile.TemporaryDirectory() as data, closing(peers):
         with start_server(Path(data), *flags) as server:
-            found["first"] = asyncio.run(_first_start(server, given.steps, given.rounds))
-            print(server.log()[-6000:], file=sys.stderr)
+            try:
+                found["first"] = asyncio.run(
+                    _first_start(server, given.steps, given.rounds, peers)
+                )
+            finally:
+                print(server.log()[-6000:], file=sys.stderr)
         print(json.dumps(found), file=sys.stderr, flush=True)
         folder = Path(data) / "compiled"
         found["mib"] = [

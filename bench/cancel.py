@@ -60,7 +60,7 @@ async def _cancel_one(client: Client, number: int, moments: random.Random) -> Sa
     assert queued.accepted.queue_position == 1, "nothing was running"
     mean_step, part = await random_moment(victim, moments, 3, _STEPS - 4)
     last = asyncio.create_task(_last_event(victim))
-    first = asyncio.create_task(_first_phase(heir))
+    first = asyncio.create_task(first_phase(heir))
     start = time.perf_counter()
     await client.processing.CancelSession(
         processing_pb2.CancelSessionRequest(session_id=session_id),
@@ -89,7 +89,7 @@ async def _last_event(call: Generation) -> float:
             return time.perf_counter()
 
 
-async def _first_phase(call: Generation) -> float:
+async def first_phase(call: Generation) -> float:
     """When the waiting session's work began."""
     while True:
         event = await next_event(call)
