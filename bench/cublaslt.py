@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -133,9 +130,8 @@ class Product:
         bias: torch.Tensor | None,
         out: torch.Tensor,
         workspace: torch.Tensor,
-        added: torch.Tensor | None = None,
     ) -> None:
-        """Compute into `out` (m, n), with `added` (m, n) added."""
+        """Compute into `out` (m, n)."""
         if bias is not None:
             self._set(_BIAS_POINTER, ctypes.c_void_p(bias.data_ptr()))
         a, b, d = self._layouts
@@ -144,79 +140,11 @@ class Product:
                 *(self._handle, self._description),
                 ctypes.byref(self._one),
                 *(ctypes.c_void_p(weight.data_ptr()), a, ctypes.c_void_p(rows.data_ptr()), b),
-                ctypes.byref(self._zero if added is None else self._one),
-                *(ctypes.c_void_p((out if added is None else added).data_ptr()), d),
-                *(ctypes.c_void_p(out.data_ptr()), d),
+                ctypes.byref(self._zero),
+                *(ctypes.c_void_p(out.data_ptr()), d, ctypes.c_void_p(out.data_ptr()), d),
                 ctypes.byref(proposal.algorithm),
                 ctypes.c_void_p(workspace.data_ptr()),
                 ctypes.c_size_t(workspace.numel()),
                 ctypes.c_void_p(torch.cuda.current_stream().cuda_stream),
             )
         )
-
-
-@dataclass(frozen=True)
-class Found:
-    """Microseconds of a product by each algorithm, in the order of the proposals."""
-
-    microseconds: tuple[float, ...]
-    differences: tuple[float, ...]
-
-
-def recorded_us(runs: Sequence[Callable[[], object]], repeats: int = 7) -> float:
-    """Microseconds of one of `runs`, all recorded one after another."""
-    for run in runs[:2]:
-        run()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for run in runs:
-            run()
-    times = []
-    for _ in range(repeats):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end) * 1000 / len(runs))
-    return statistics.median(times[1:])
-
-
-_chosen: dict[Any, tuple[Product, _Proposal]] = {}
-_workspaces: list[torch.Tensor] = []
-
-
-def product_of(
-    rows: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    added: torch.Tensor | None,
-) -> torch.Tensor:
-    """`rows @ weight.T + bias + added` by the algorithm that is fastest here.
-
-    Args:
-        rows: (..., k), contiguous.
-        weight: (n, k).
-        bias: (n), or none.
-        added: (..., n), or none.
-    """
-    k, n = rows.shape[-1], weight.shape[0]
-    flat = rows.reshape(-1, k)
-    out = rows.new_empty(flat.shape[0], n)
-    key = (*flat.shape, n, bias is None, added is None, rows.dtype)
-    if not _workspaces:
-        _workspaces.append(torch.empty(WORKSPACE_BYTES, dtype=torch.uint8, device=rows.device))
-    if key not in _chosen:
-        product = Product(flat, weight, bias)
-        tried = []
-        for proposal in product.proposals(24):
-
-            def run(proposal: _Proposal = proposal) -> None:
-                product(proposal, flat, weight, bias, out, _workspaces[0], added)
-
-            tried.append((recorded_us([run] * 12), proposal))
-        _chosen[key] = (product, min(tried, key=lambda each: each[0])[1])
-    product, proposal = _chosen[key]
-    product(proposal, flat, weight, bias, out, _workspaces[0], added)
-    return out.view(*rows.shape[:-1], n)

@@ -1,8 +1,7 @@
-"""Compiled code of a UNet on a card: recorded in two, with what a picture's steps share apart."""
+"""Compiled code of a UNet on a card, recorded in two: what steps share, and each step."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest

@@ -29,7 +29,7 @@ def test_it_is_the_exact_result_but_for_rounding(
     groups: int,
     mean: float,
     data_type: torch.dtype,
-    activated: bool,  # noqa: FBT001
+    activated: bool,
 ) -> None:
     torch.manual_seed(0)
 
@@ -45,7 +45,7 @@ def test_it_is_the_exact_result_but_for_rounding(
         wanted = functional.silu(wanted)
     assert given.is_contiguous(memory_format=torch.channels_last)
     error = float((given.double() - wanted).norm() / wanted.norm())
-    assert error < torch.finfo(data_type).eps
+    assert error < 2 * torch.finfo(data_type).eps
 
 
 def test_what_lies_otherwise_and_lacks_everything() -> None:

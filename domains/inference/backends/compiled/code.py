@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from domains.codec import decode_json
-from domains.inference.backends.compiled import group_norm as _operator  # code calls it
+from domains.inference.backends.compiled import group_norm  # noqa: F401 - code calls it
 from domains.inference.backends.compiled.making import BEFORE, CODE, FACTS, CodeFacts
 
 Artifact = Callable[..., Sequence[Any]]

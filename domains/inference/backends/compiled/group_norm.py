@@ -18,7 +18,7 @@ def group_norm(
     bias: torch.Tensor | None,
     groups: int,
     eps: float,
-    activated: bool,  # noqa: FBT001 - schemas of operators have no keywords only
+    activated: bool,
 ) -> torch.Tensor:
     """Normalise, on a device that Triton makes kernels for.
 
@@ -42,3 +42,7 @@ def group_norm(
 @group_norm.register_fake
 def _like(sample: torch.Tensor, *_: object) -> torch.Tensor:
     return torch.empty_like(sample, memory_format=torch.channels_last)
+
+
+OPERATOR = torch.ops.device_operations.group_norm.default
+"""As it stands in graphs."""

@@ -47,7 +47,8 @@ def _sum_up(
 
 @triton.jit
 def _settle(
-    sample, sums, added, weight, bias, factors, pixels, channels, parts, groups, eps, added_step,
+    sample, sums, added, weight, bias, factors,
+    pixels, channels, parts, groups, eps, added_step,
     PARTS: tl.constexpr, EACH: tl.constexpr,
     ADDED: tl.constexpr, WEIGHT: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
@@ -112,7 +113,7 @@ def run(
     bias: torch.Tensor | None,
     groups: int,
     eps: float,
-    activated: bool,  # noqa: FBT001 - as the operator has it
+    activated: bool,
 ) -> torch.Tensor:
     """See `group_norm`."""
     sample = sample.contiguous(memory_format=torch.channels_last)

@@ -12,8 +12,8 @@ _LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 def lay_channels_last(whole: fx.GraphModule) -> None:
     """Have nothing in a graph lay pictures out anew.
 
-    What diffusers' transformers give is turned for plain code's sake, and a compiler joins in the
-    order of the dimensions; everything behind would be read with gaps, or turned once more.
+    What diffusers' transformers give is turned for plain code's sake, and a compiler joins in
+    the order of the dimensions; all behind would be read with gaps, or turned once more.
 
     Args:
         whole: Of `torch.export`, with the layouts that were seen; changed in place.

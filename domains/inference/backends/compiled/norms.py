@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from domains.inference.backends.compiled import group_norm as _operator
+from domains.inference.backends.compiled.group_norm import OPERATOR
 
 _aten = torch.ops.aten
 # Kinds of device that Triton makes kernels for.
@@ -45,7 +45,7 @@ def _replace(graph: fx.Graph, node: fx.Node) -> None:
     with graph.inserting_before(node):
         source, added = _without_added(graph, sample)
         made = graph.call_function(
-            torch.ops.device_operations.group_norm.default,
+            OPERATOR,
             (source, added, *named[:2], groups, named[2], last is not None),
         )
     made.meta["val"] = node.meta["val"]

@@ -369,7 +369,7 @@ def test_the_folders_used_last_are_kept(
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_real_code_computes_with_the_weights_there_are(
     tmp_path: Path,
-    channels_last: bool,  # noqa: FBT001
+    channels_last: bool,
 ) -> None:
     torch.manual_seed(0)
     numerics = Numerics(torch.float32, channels_last)

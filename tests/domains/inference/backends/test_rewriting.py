@@ -13,6 +13,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 from torch.nn import functional
 
+from domains.inference.backends.compiled.group_norm import OPERATOR
 from domains.inference.backends.compiled.layouts import lay_channels_last
 from domains.inference.backends.compiled.norms import has_kernels, use_kernels
 from domains.inference.backends.compiled.rewriting import rewrite
@@ -163,11 +164,7 @@ def test_kernels_take_what_stands_around_a_normalisation(
     package = sys.modules["domains.inference.backends.compiled"]
     monkeypatch.setattr(package, "group_norm_kernels", sys.modules[name], raising=False)
     use_kernels(graph)
-    found = [
-        node
-        for node in graph.graph.nodes
-        if node.target is torch.ops.device_operations.group_norm.default
-    ]
+    found = [node for node in graph.graph.nodes if node.target is OPERATOR]
     # Two of each of the eight residual blocks, one of each transformer, one at the end.
     assert len(found) == 8 * 2 + 4 + 1
     assert sum(node.args[6] for node in found) == 8 * 2 + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -24,13 +24,14 @@ class Replaying:
         if self.failing:
             raise RuntimeError("operation not permitted when stream is capturing")
         self.recorded += 1
-        (result,) = run()
+        results = run()
 
         def replay() -> None:
             self.replayed += 1
-            result.copy_(run()[0])
+            for result, again in zip(results, run(), strict=True):
+                result.copy_(again)
 
-        return replay, (result,)
+        return replay, results
 
     def let_go(self) -> None:
         self.let_go_of += 1
@@ -319,3 +320,95 @@ def test_let_go_forgets_and_goes_on(net: Net, graphs: StepGraphs, recorder: Repl
 
 def test_the_processor_records_nothing() -> None:
     assert recorder_for(torch.device("cpu")) is None
+
+
+# Calls in two: what a picture's steps share, and each step.
+
+
+class Parted:
+    """Answers a net's calls: the text is worked on before, the sample in each step."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.steady = (False, False, True)
+
+    def strokes(self, leaves: list[Any], form: Any) -> Parted | None:
+        return self if isinstance(leaves[-1], torch.Tensor) else None
+
+    def before(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        self.done.append("before")
+        return [tensors[2] * 10]
+
+    def step(self, tensors: Sequence[torch.Tensor], kept: list[torch.Tensor]) -> Any:
+        self.done.append("step")
+        return (tensors[0] * tensors[1] + kept[0],)
+
+    def __call__(
+        self, sample: Any, time: Any, *, added: Any = None, return_dict: bool = False
+    ) -> Any:
+        text = torch.zeros(4) if added is None else added["bias"]
+        return self.step([sample, time, text], self.before([sample, time, text]))
+
+
+@pytest.fixture
+def parted(net: Net) -> Parted:
+    call: Any = Parted()
+    net._compiled_call_impl = call
+    parted: Parted = call
+    return parted
+
+
+def stepped(unet: Any, text: torch.Tensor, steps: int = 3) -> None:
+    """A picture's steps, each right."""
+    for step in range(steps):
+        result, sample = call(unet, time=float(step), added={"bias": text})
+        assert torch.equal(result, sample * step + text * 10)
+
+
+def test_what_steps_share_is_done_once_a_picture(
+    net: Net, graphs: StepGraphs, parted: Parted, recorder: Replaying
+) -> None:
+    text = torch.ones(4)
+    stepped(graphs.bound(net), text)
+    # A first call as it is, then both are recorded, and done again by their recordings.
+    assert parted.done == ["before", "step"] * 2 + ["before", "step", "step"]
+    assert (recorder.recorded, graphs.count) == (2, 1)
+    parted.done.clear()
+    stepped(graphs.bound(net), text)
+    assert parted.done == ["before", "step", "step", "step"], "weights may be others"
+
+
+def test_another_text_is_seen_within_a_picture(
+    net: Net, graphs: StepGraphs, parted: Parted
+) -> None:
+    unet, one, other = graphs.bound(net), torch.ones(4), torch.full((4,), 2.0)
+    stepped(unet, one)
+    parted.done.clear()
+    for text in (other, other, one, one):
+        stepped(unet, text, steps=1)
+    assert parted.done == ["before", "step", "step"] * 2
+    stepped(unet, one.clone(), steps=1)
+    assert parted.done[-2:] == ["before", "step"], "equal is not enough: it is not compared"
+
+
+def test_pictures_that_take_turns_have_each_their_own(
+    net: Net, graphs: StepGraphs, parted: Parted
+) -> None:
+    unets = [graphs.bound(net), graphs.bound(net)]
+    texts = [torch.ones(4), torch.full((4,), 3.0)]
+    for _ in range(3):
+        for unet, text in zip(unets, texts, strict=True):
+            stepped(unet, text, steps=1)
+
+
+def test_calls_that_are_not_parted_are_recorded_whole(
+    net: Net, graphs: StepGraphs, parted: Parted, recorder: Replaying
+) -> None:
+    unet = graphs.bound(net)
+    for _ in range(3):
+        call(unet)
+    assert recorder.recorded == 1
+    parted.steady = (False, False, False)
+    for _ in range(3):
+        stepped(unet, torch.ones(4), steps=1)
+    assert recorder.recorded == 2
