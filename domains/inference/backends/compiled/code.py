@@ -16,39 +16,36 @@ from domains.inference.backends.compiled import group_norm  # noqa: F401 - code 
 from domains.inference.backends.compiled.making import BEFORE, CODE, FACTS, CodeFacts
 
 Artifact = Callable[..., Sequence[Any]]
-Arguments = Callable[[Sequence[torch.Tensor]], list[Any]]
 
 
 @dataclass(frozen=True)
 class ModuleCode:
     """Code with a module's weights, for the tensors among the module's arguments."""
 
-    _facts: CodeFacts
-    _before: Artifact | None
-    _step: Artifact
-    _weights: tuple[torch.Tensor | None, ...]
+    code: Code
+    weights: tuple[torch.Tensor | None, ...]
 
     @property
     def steady(self) -> tuple[bool, ...]:
         """See `Strokes`."""
-        return self._facts.steady
+        return self.code.facts.steady
 
     def before(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """See `Strokes`."""
-        if self._before is None:
+        if self.code.before is None:
             return []
-        return list(self._before(*self._taken(self._facts.before, tensors)))
+        return list(self.code.before(*self._taken(self.code.facts.before, tensors)))
 
     def step(self, tensors: Sequence[torch.Tensor], kept: list[torch.Tensor]) -> Any:
         """See `Strokes`."""
-        made = self._step(*self._taken(self._facts.step, tensors), *kept)
-        return pytree.tree_unflatten(list(made), pytree.treespec_loads(self._facts.result))
+        made = self.code.step(*self._taken(self.code.facts.step, tensors), *kept)
+        return pytree.tree_unflatten(list(made), self.code.result)
 
     def _taken(
         self, places: tuple[int, ...], tensors: Sequence[torch.Tensor]
     ) -> list[torch.Tensor]:
         given = iter(tensors)
-        whole = [next(given) if each is None else each.detach() for each in self._weights]
+        whole = [next(given) if each is None else each.detach() for each in self.weights]
         return [whole[place] for place in places]
 
 
@@ -62,7 +59,8 @@ class Code:
     """
 
     def __init__(self, before: Artifact | None, step: Artifact, facts: CodeFacts) -> None:
-        self._before, self._step, self._facts = before, step, facts
+        self.before, self.step, self.facts = before, step, facts
+        self.result = pytree.treespec_loads(facts.result)
 
     @classmethod
     def load(cls, folder: Path) -> Code:
@@ -90,5 +88,5 @@ class Code:
             **dict(module.named_parameters()),
             **dict(module.named_buffers()),
         }
-        weights = tuple(None if name is None else own[name] for name in self._facts.names)
-        return ModuleCode(self._facts, self._before, self._step, weights)
+        weights = tuple(None if name is None else own[name] for name in self.facts.names)
+        return ModuleCode(self, weights)

@@ -10,7 +10,13 @@ from __future__ import annotations
 import torch
 
 
-@torch.library.custom_op("device_operations::group_norm", mutates_args=())
+# The schema is spelled out: torch 2.4 cannot read it from annotations.
+@torch.library.custom_op(
+    "device_operations::group_norm",
+    mutates_args=(),
+    schema="(Tensor sample, Tensor? added, Tensor? weight, Tensor? bias, "
+    "SymInt groups, float eps, bool activated) -> Tensor",
+)
 def group_norm(
     sample: torch.Tensor,
     added: torch.Tensor | None,

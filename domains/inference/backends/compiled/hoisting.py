@@ -71,11 +71,17 @@ def halved(whole: fx.GraphModule, steady: Sequence[bool]) -> Halves:
 
 def _kept(whole: fx.GraphModule, steady: Iterable[fx.Node]) -> list[fx.Node]:
     """Those at the border: the last that are the same for all steps and took long."""
-    same: dict[fx.Node, bool] = dict.fromkeys(steady, False)  # and whether they took long
+    rooted = set(steady)
+    same: dict[fx.Node, bool] = dict.fromkeys(rooted, False)  # and whether they took long
     for node in whole.graph.nodes:
         given = node.all_input_nodes
-        if node.op == "call_function" and all(each in same for each in given):
-            same[node] = node.target in _LONG or any(same[each] for each in given)
+        if node.op != "call_function" or not all(each in same for each in given):
+            continue
+        # What comes of nothing is there to be taken along, not to be kept.
+        if not rooted.isdisjoint(given):
+            rooted.add(node)
+        long = node.target in _LONG or any(same[each] for each in given)
+        same[node] = long and node in rooted
     return [
         node
         for node, long in same.items()

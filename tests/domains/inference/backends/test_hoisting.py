@@ -99,6 +99,14 @@ def test_what_comes_of_nothing_stays_as_well() -> None:
     assert torch.equal(results(halves, SAMPLE, TEXT)[0], act(SAMPLE, TEXT)[0])
 
 
+def test_what_comes_of_nothing_is_not_kept_by_itself() -> None:
+    def act(sample: torch.Tensor) -> Any:
+        row = torch.arange(2, dtype=torch.float32)
+        return [sample * torch.cat([row, row])]
+
+    assert parted(act, SAMPLE, steady=[False]).before is None
+
+
 def test_one_of_which_steps_need_two_ends_is_kept_twice() -> None:
     def act(sample: torch.Tensor, text: torch.Tensor, weight: torch.Tensor) -> Any:
         keys = functional.linear(text, weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections import Counter
 from types import SimpleNamespace
@@ -80,9 +81,15 @@ class _Whole(nn.Module):
         return self.unet(sample, timestep, text, added_cond_kwargs=added, return_dict=False)
 
 
+@pytest.fixture
+def exported(whole: Any) -> Any:
+    """A UNet's graph, what it takes and gives; the graph is a test's own."""
+    graph, taken, wanted = whole
+    return copy.deepcopy(graph), taken, wanted
+
+
 @pytest.fixture(scope="module")
-def exported() -> Any:
-    """A UNet's graph, what it takes and gives."""
+def whole() -> Any:
     whole = _Whole(small_unet(LAST))
     with torch.no_grad():
         for each in whole.parameters():
