@@ -1,6 +1,7 @@
 """Pictures as CLIP's image encoders take them.
 
-The operations and their order are those of transformers' `CLIPImageProcessor` for Pillow.
+The operations and their order are those of transformers' `CLIPImageProcessorPil`, whatever
+else is installed.
 """
 
 from __future__ import annotations

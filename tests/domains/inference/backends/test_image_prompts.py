@@ -17,7 +17,7 @@ from diffusers import StableDiffusionXLControlNetImg2ImgPipeline
 from diffusers.image_processor import IPAdapterMaskProcessor
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
 from domains.device.jobs import ReleaseJob
 from domains.errors import FailedPrecondition, Reason
@@ -143,7 +143,7 @@ def adapted(pipeline: Any, models: Path) -> Iterator[Callable[..., None]]:
         encoder: Any = CLIPVisionModelWithProjection
         pipeline.image_encoder = encoder.from_pretrained(models / "encoder").eval()
         size = {"height": PIXELS, "width": PIXELS}
-        pipeline.feature_extractor = CLIPImageProcessor(
+        pipeline.feature_extractor = CLIPImageProcessorPil(
             size={"shortest_edge": PIXELS}, crop_size=size
         )
         states = []
@@ -242,7 +242,7 @@ def test_beside_a_lora_and_with_another_sampler(
         scheduler=SchedulerSettings(Scheduler.DPM_SOLVER_MULTISTEP),
     )
     adapted(FULL_FACE, scale=0.5)
-    pipeline.load_lora_weights(str(lines))
+    pipeline.load_lora_weights(str(lines.parent), weight_name=lines.name)
     try:
         pipeline.set_adapters("default_0", 0.8)
         theirs = reference(
@@ -340,7 +340,7 @@ def test_an_adapter_for_other_layers_is_refused_by_name(
 @pytest.mark.parametrize("size", [(300, 240), (90, 231), (224, 224), (1000, 31)])
 def test_pictures_are_what_clip_takes(size: tuple[int, int]) -> None:
     picture = painting(*size)
-    processor = CLIPImageProcessor(
+    processor = CLIPImageProcessorPil(
         size={"shortest_edge": PIXELS}, crop_size={"height": PIXELS, "width": PIXELS}
     )
     wanted = processor(picture, return_tensors="pt").pixel_values
