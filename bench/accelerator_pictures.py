@@ -41,18 +41,22 @@ from domains.values import ModelPlace
 
 _MIB = 2**20
 _GUIDANCE = 7.0
+# A step is told once the next one is asked for: with the second the card has done one.
+BEGUN_STEPS = 2
 
 
 class Listener:
-    """A job's context that notes when steps end."""
+    """A job's context that notes when steps end, and how long each took as it is told."""
 
     def __init__(self) -> None:
         self.moments: list[float] = []
+        self.steps: list[float] = []
 
     def emit(self, event: object) -> None:
         """Note a step."""
         if isinstance(event, StepFinished):
             self.moments.append(time.perf_counter())
+            self.steps.append(event.seconds)
 
     def check_stop(self) -> None:
         """Nobody stops it."""
@@ -64,6 +68,8 @@ class Bench:
     def __init__(self, place: ModelPlace, steps: int, rounds: int) -> None:
         self.engine = Engine("cuda:0")
         self.place, self.steps, self.rounds = place, steps, rounds
+        self.heard = Listener()
+        """Of the last picture."""
 
     @property
     def model(self) -> LoadedModel:
@@ -103,7 +109,7 @@ class Bench:
         precision: PrecisionMode = PrecisionMode.EXACT,
     ) -> tuple[float, float, GenerationReport]:
         """Seconds of a picture and of its median step, and what is told of it."""
-        heard = Listener()
+        heard = self.heard = Listener()
         job = self.job(width, height, scheduler, steps or self.steps, precision)
         began = time.perf_counter()
         report = self.engine.generate(job, heard)
@@ -112,15 +118,21 @@ class Bench:
         gaps = [later - sooner for sooner, later in pairs]
         return seconds, statistics.median(gaps) if gaps else 0.0, report
 
-    def timed(self, **settings: Any) -> dict[str, float]:
-        """Medians of some pictures after one that does not count."""
+    def timed(self, idle: float = 0.0, **settings: Any) -> dict[str, float]:
+        """Medians of some pictures after one that does not count, `idle` seconds between
+        them."""
         self.draw(**settings)
-        found = [self.draw(**settings) for _ in range(self.rounds)]
+        found, begun = [], []
+        for _ in range(self.rounds):
+            time.sleep(idle)
+            found.append(self.draw(**settings))
+            begun.append(sum(self.heard.steps[:BEGUN_STEPS]))
         report = found[-1][2]
         parts = ("encode_text", "denoise", "decode", "encode_image")
         return {
             "picture_s": round(statistics.median(one[0] for one in found), 4),
             "step_ms": round(1000 * statistics.median(one[1] for one in found), 2),
+            "first_steps_s": round(statistics.median(begun), 4),
             **{f"{part}_s": round(getattr(report.timings, part), 4) for part in parts},
         }
 

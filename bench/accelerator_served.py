@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from bench.accelerator_pictures import Bench
+from bench.accelerator_pictures import BEGUN_STEPS, Bench
 from bench.model_files import write_single_file
 from deviceops.v1 import (
     event_pb2,
@@ -40,6 +40,8 @@ _PRECISIONS = {
 }
 _PHASES = ("queue", "load", "encode_text", "denoise", "decode", "encode_image")
 _READY_SECONDS = 300.0
+# What a card rests between two pictures that are asked for over gRPC one after another.
+_IDLE_SECONDS = 0.05
 CHECKPOINT = "one.safetensors"
 
 
@@ -73,11 +75,18 @@ async def _model(client: Client) -> str:
 
 async def _picture(
     client: Client, request: inference_pb2.GenerateRequest
-) -> tuple[float, event_pb2.SessionCompleted]:
-    """Seconds from the request to the last byte, and what the server tells of it."""
+) -> tuple[float, event_pb2.SessionCompleted, list[float]]:
+    """Seconds from the request to the last byte, what the server tells of it, and of each
+    step's seconds."""
     began = time.perf_counter()
     events, _ = await client.draw(request)
-    return time.perf_counter() - began, events[-1].completed
+    took = time.perf_counter() - began
+    steps = [
+        each.step_finished.duration.ToNanoseconds() / 1e9
+        for each in events
+        if each.HasField("step_finished")
+    ]
+    return took, events[-1].completed, steps
 
 
 async def _timed(
@@ -89,20 +98,26 @@ async def _timed(
     found = [await _picture(client, request) for _ in range(rounds)]
     taken = [
         {name: getattr(told.timings, name).ToNanoseconds() / 1e9 for name in _PHASES}
-        for _, told in found
+        for _, told, _ in found
     ]
     phases = {
         f"{name}_s": round(statistics.median(each[name] for each in taken), 4)
         for name in _PHASES
     }
     in_none = [
-        seconds - sum(each.values()) for (seconds, _), each in zip(found, taken, strict=True)
+        seconds - sum(each.values()) for (seconds, *_), each in zip(found, taken, strict=True)
     ]
     last = found[-1][1]
     return {
         "request_to_last_byte_s": round(statistics.median(one[0] for one in found), 4),
         "session_s": round(
-            statistics.median(told.timings.total.ToNanoseconds() / 1e9 for _, told in found), 4
+            statistics.median(one[1].timings.total.ToNanoseconds() / 1e9 for one in found), 4
+        ),
+        "step_ms": round(
+            1000 * statistics.median(step for one in found for step in one[2][BEGUN_STEPS:]), 2
+        ),
+        "first_steps_s": round(
+            statistics.median(sum(one[2][:BEGUN_STEPS]) for one in found), 4
         ),
         **phases,
         "in_no_phase_s": round(statistics.median(in_none), 4),
@@ -126,7 +141,7 @@ async def _first(server: RunningServer, steps: int, began: float) -> dict[str, f
                     raise
                 await asyncio.sleep(0.2)
         first = time.perf_counter() - began
-        second, _ = await _picture(client, request)
+        second, *_ = await _picture(client, request)
     return {"start_to_first_picture_s": round(first, 3), "second_s": round(second, 3)}
 
 
@@ -185,6 +200,10 @@ def main(arguments: list[str]) -> int:
             name = f"{precision.name} {size}"
             own = bench.timed(width=width, height=height, precision=precision)
             found[f"in one process {name}"] = own
+            rested = bench.timed(
+                idle=_IDLE_SECONDS, width=width, height=height, precision=precision
+            )
+            found[f"in one process, rested, {name}"] = rested
             served = found["served"][name]["request_to_last_byte_s"]
             found[f"served to in one process {name}"] = round(served / own["picture_s"], 4)
         found[f"diffusers {size}"] = peer(width, height)

@@ -6,6 +6,8 @@ import contextlib
 from pathlib import Path
 
 from domains.artifact.errors import StorageUnavailable
+from domains.artifact.ports import ArtifactFiles
+from domains.artifact.types import Claim, StoredFile
 
 
 def size_of(path: Path) -> int:
@@ -18,6 +20,17 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     except OSError as error:
         raise StorageUnavailable from error
+
+
+def taken(files: ArtifactFiles, path: Path, artifact_id: str, claim: Claim) -> StoredFile:
+    """It is the store's from here on, and nothing is left at `path`: one trip to a thread.
+
+    Raises:
+        DomainError: As `ArtifactFiles.adopt`; it is still there then.
+    """
+    stored = files.adopt(path, artifact_id, claim)
+    discard(path)
+    return stored
 
 
 def discard(path: Path) -> None:

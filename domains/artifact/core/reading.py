@@ -22,17 +22,18 @@ async def chunks_of(
         ArtifactDamaged: The file ends before.
         StorageUnavailable: It cannot be read.
     """
-    await asyncio.to_thread(file.seek, offset)
     while length:
-        data = await asyncio.to_thread(_read, file, min(CHUNK_BYTES, length))
+        data = await asyncio.to_thread(_read, file, offset, min(CHUNK_BYTES, length))
         if not data:
             raise ArtifactDamaged(artifact_id)
+        offset += len(data)
         length -= len(data)
         yield data
 
 
-def _read(file: BinaryIO, size: int) -> bytes:
+def _read(file: BinaryIO, offset: int, size: int) -> bytes:
     try:
+        file.seek(offset)
         return file.read(size)
     except OSError as error:  # the disk fails
         raise shortage_of(error) or StorageUnavailable() from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from domains import checks
-from domains.artifact.core.arriving import discard, size_of
+from domains.artifact.core.arriving import discard, size_of, taken
 from domains.artifact.core.changes import check_labels, check_retention
 from domains.artifact.core.entries import Entry, Retention
 from domains.artifact.core.listing import page_of
@@ -100,8 +100,7 @@ class ArtifactStore:
         """Take a finished file into the store by renaming it.
 
         Args:
-            path: A complete file, synced to disk, and out of everybody else's reach; it is
-                gone afterwards, whatever happens.
+            path: A complete file, synced to disk, out of others' reach; it always goes.
             sha256: The hash of its content, which is not computed again.
             owner: The client it belongs to.
             session_id: The session that made it; empty for an upload.
@@ -122,15 +121,16 @@ class ArtifactStore:
                     size = await asyncio.to_thread(size_of, path)
                     self._quota.check_size(self._entries.values(), size)
                     await self._check_room()
-                stored = await asyncio.to_thread(self._files.adopt, path, sha256, claim)
+                stored = await asyncio.to_thread(taken, self._files, path, sha256, claim)
                 entry = self._entries.pop(sha256, None) or Entry.of(stored, self._retention)
                 entry.stored = stored
                 entry.use(owner, self._retention, stored.holdings[owner])
                 self._entries[sha256] = entry
                 await self._make_room()
             return entry.artifact(owner)
-        finally:
+        except BaseException:
             await asyncio.to_thread(discard, path)
+            raise
 
     async def check_room_for(self, size_bytes: int) -> None:
         """Refuse what would not be kept.

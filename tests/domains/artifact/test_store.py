@@ -7,9 +7,10 @@ import contextlib
 import errno
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,42 @@ async def test_what_is_kept_can_be_read_again_and_again(
     assert await joined(store.read(ME, artifact_id, offset=len(content))) == b""
     described = store.get(ME, artifact_id)
     assert (described.size_bytes, described.media_type) == (len(content), "image/png")
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What threads were asked to do, each of which the loop waits for."""
+    found: list[str] = []
+    to_thread = asyncio.to_thread
+
+    async def noted(what: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        found.append(what.__name__)
+        return await to_thread(what, *given, **named)
+
+    monkeypatch.setattr(asyncio, "to_thread", noted)
+    return found
+
+
+async def test_keeping_a_picture_takes_no_more_trips_to_threads_than_it_needs(
+    store: ArtifactStore, tmp_path: Path, trips: list[str]
+) -> None:
+    await keep(store, tmp_path, PNG)
+    assert trips == ["size_of", "free_bytes", "taken"]
+    trips.clear()
+
+    await keep(store, tmp_path, PNG)
+    assert trips == ["taken"]
+
+
+async def test_reading_takes_a_trip_to_open_and_one_for_each_chunk(
+    store: ArtifactStore, tmp_path: Path, trips: list[str]
+) -> None:
+    content = PNG + bytes(CHUNK_BYTES)
+    artifact_id = await keep(store, tmp_path, content)
+    trips.clear()
+
+    assert await joined(store.read(ME, artifact_id, offset=3)) == content[3:]
+    assert trips == ["open", "_read", "_read"]
 
 
 async def test_artifacts_survive_a_restart_with_their_session(
