@@ -68,6 +68,9 @@ class StallInterceptor(Interceptor):
                     reason=Reason.SLOW_READER,
                     retry_after=1.0,
                 ) from None
+            except asyncio.CancelledError:
+                await bounded_context.let_take()
+                raise
             finally:
                 bounded_context.close()
 
@@ -114,7 +117,8 @@ class _BoundedContext:
         self._context = context
         self._patience_seconds = patience_seconds
         self._loop = asyncio.get_running_loop()
-        self._taken: asyncio.Future[bool] | None = None  # of the message that waits
+        self._sending: asyncio.Task[None] | None = None  # the message that waits
+        self._taken: asyncio.Future[bool] | None = None
         self._since = 0.0
         self._watch: asyncio.TimerHandle | None = None
 
@@ -123,29 +127,29 @@ class _BoundedContext:
 
     async def write(self, message: Any) -> None:
         """Send a message; raises `_Stalled` when the client does not take it in time."""
-        sending: asyncio.Task[None] = asyncio.ensure_future(self._send(message))
+        self._sending = sending = asyncio.ensure_future(self._send(message))
         self._taken = taken = self._loop.create_future()
         sending.add_done_callback(partial(_take, taken))
         self._since = self._loop.time()
         if self._watch is None:
             self._watch = self._loop.call_later(self._patience_seconds, self._look)
-        try:
-            in_time = await taken
-        except asyncio.CancelledError:
-            await self._let_take(sending)
-            raise
-        if not in_time:
+        if not await taken:
             raise _Stalled(sending)
         sending.result()
 
-    async def _let_take(self, sending: asyncio.Task[None]) -> None:
-        """Wait for the message under way, at most as long as it may take: whoever ended the
-        call here tells its client why, and that cannot overtake it."""
+    async def let_take(self) -> None:
+        """Wait for the message under way, at most as long as it may take.
+
+        For a call that was ended here, once it holds nothing more: its client is to be told
+        why, and that cannot overtake the message.
+        """
+        if self._sending is None:
+            return
         left = self._since + self._patience_seconds - self._loop.time()
         try:
-            await asyncio.wait({sending}, timeout=max(left, 0.0))
+            await asyncio.wait({self._sending}, timeout=max(left, 0.0))
         finally:
-            sending.cancel()
+            self._sending.cancel()
 
     def close(self) -> None:
         """Nothing is written any more."""

@@ -147,40 +147,73 @@ async def test_each_message_has_the_whole_patience() -> None:
     bounded.close()
 
 
+class Unread:
+    """A call whose client takes messages once it is told to."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        self.taken, self.let_go = asyncio.Event(), asyncio.Event()
+        self.written: list[str] = []
+        handler = StallInterceptor(patience_seconds).wrap(
+            grpc.unary_stream_rpc_method_handler(self._behave), "/test.Echo/ServerStream"
+        )
+        self.call = asyncio.ensure_future(handler.unary_stream("", self))
+
+    async def _behave(self, request: str, context: Any) -> None:
+        try:
+            await context.write("a message")
+        finally:
+            self.let_go.set()
+
+    async def write(self, message: str) -> None:
+        await self.taken.wait()
+        self.written.append(message)
+
+    async def under_way(self) -> Unread:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return self
+
+
 async def test_a_call_that_is_ended_waits_for_the_message_under_way() -> None:
     """Before it is sent no status can be: the library would send the call's head twice."""
-    taken = asyncio.Event()
-    written: list[str] = []
-
-    class Client:
-        async def write(self, message: str) -> None:
-            await taken.wait()
-            written.append(message)
-
-    bounded = _BoundedContext(cast("Context", Client()), 60.0)
-    ended = asyncio.create_task(bounded.write("first"))
-    await asyncio.sleep(0)
-    ended.cancel()
+    unread = await Unread(60.0).under_way()
+    unread.call.cancel()
+    # What it holds is given back meanwhile: its client may never read.
+    await asyncio.wait_for(unread.let_go.wait(), 30)
     await asyncio.sleep(0.01)
-    assert not ended.done()
-    taken.set()
+    assert not unread.call.done()
+    unread.taken.set()
     with pytest.raises(asyncio.CancelledError):
-        await ended
-    assert written == ["first"]
+        await unread.call
+    assert unread.written == ["a message"]
 
-    # Not for longer than any message may wait, nor once it is to end at once.
-    taken.clear()
-    for patience, cancels in ((0.01, 1), (60.0, 2)):
-        bounded = _BoundedContext(cast("Context", Client()), patience)
-        ended = asyncio.create_task(bounded.write("second"))
-        await asyncio.sleep(0)
-        for _ in range(cancels):
-            ended.cancel()
-            await asyncio.sleep(0.001)
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(ended, 30)
-        bounded.close()
-    assert written == ["first"]
+
+@pytest.mark.parametrize(("patience", "cancels"), [(0.01, 1), (60.0, 2)])
+async def test_not_for_longer_than_any_message_may_wait_nor_once_it_is_to_end_at_once(
+    patience: float, cancels: int
+) -> None:
+    unread = await Unread(patience).under_way()
+    for _ in range(cancels):
+        unread.call.cancel()
+        await asyncio.sleep(0.001)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(unread.call, 30)
+    assert unread.let_go.is_set()
+    unread.taken.set()
+    await asyncio.sleep(0.01)
+    assert unread.written == [], "its sending was broken off"
+
+
+async def test_a_call_that_is_ended_between_messages_ends_at_once() -> None:
+    unread = Unread(60.0)
+    unread.taken.set()
+    await unread.call
+    assert unread.written == ["a message"]
+    bounded = _BoundedContext(cast("Context", unread), 60.0)
+    await asyncio.wait_for(bounded.let_take(), 30)
+    await bounded.write("another")
+    await asyncio.wait_for(bounded.let_take(), 30)
+    bounded.close()
 
 
 async def rest(responses: AsyncIterator[StringValue]) -> None:
