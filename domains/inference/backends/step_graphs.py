@@ -127,13 +127,15 @@ class _Key(NamedTuple):
 @dataclass
 class _Recorded:
     """A call whose tensors lie in `inputs`, in their order. `before` does again what depends
-    on the `steady` ones alone."""
+    on the `steady` ones alone, into `kept`: that it stays is all that holds its memory, which
+    another recording would take."""
 
     inputs: tuple[torch.Tensor, ...]
     replay: Callable[[], None]
     result: Any
     steady: Sequence[bool]
     before: Callable[[], None] | None = None
+    kept: Sequence[torch.Tensor] = ()
     # Whose steady ones are in place, and which.
     _binding: object = None
     _shared: tuple[torch.Tensor, ...] = ()
@@ -293,7 +295,7 @@ class StepGraphs:
                 return _Recorded(inputs, replay, result, (False,) * len(inputs))
             before, kept = recorder.record(lambda: strokes.before(inputs))
             replay, result = recorder.record(lambda: strokes.step(inputs, kept))
-        return _Recorded(inputs, replay, result, strokes.steady, before)
+        return _Recorded(inputs, replay, result, strokes.steady, before, kept)
 
     def _give_up(self, error: Exception, *, hooked: bool) -> None:
         _log.warning("steps are not recorded: %s", type(error).__name__)

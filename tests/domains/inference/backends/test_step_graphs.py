@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -399,6 +401,36 @@ def test_pictures_that_take_turns_have_each_their_own(
     for _ in range(3):
         for unet, text in zip(unets, texts, strict=True):
             stepped(unet, text, steps=1)
+
+
+class Forgetting:
+    """A recorder like a card's: it does not hold on to what it has recorded."""
+
+    def __init__(self) -> None:
+        self.made: list[weakref.ref[torch.Tensor]] = []
+
+    def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        results = run()
+        self.made += [weakref.ref(result) for result in results]
+        return lambda: None, results
+
+    def let_go(self) -> None:
+        pass
+
+
+def test_what_steps_share_stays_where_it_is(net: Net, parted: Parted) -> None:
+    """Another recording would have its place otherwise, and write into it."""
+    recorder = Forgetting()
+    graphs = StepGraphs(recorder, torch.device("cpu"))
+    unet, text = graphs.bound(net), torch.ones(4)
+    for _ in range(3):
+        call(unet, added={"bias": text})
+    gc.collect()
+    assert len(recorder.made) == 2
+    assert all(each() is not None for each in recorder.made)
+    graphs.let_go()
+    gc.collect()
+    assert all(each() is None for each in recorder.made)
 
 
 def test_calls_that_are_not_parted_are_recorded_whole(
