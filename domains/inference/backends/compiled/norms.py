@@ -67,17 +67,16 @@ def _without_added(graph: fx.Graph, sample: Any) -> tuple[fx.Node, fx.Node | Non
                 flat = graph.call_function(_aten.reshape.default, (other, shape))
                 sample, added = one, _wide(graph, flat)
                 break
-    if sample.target is _aten.conv2d.default and len(sample.users) == 1:
-        [picture, kernel, bias, *others] = (*sample.args, None)[: max(3, len(sample.args))]
-        if bias is not None:
-            before = sample.meta["val"]
-            sample = graph.call_function(_aten.conv2d.default, (picture, kernel, None, *others))
-            sample.meta["val"] = before
-            row = _wide(graph, graph.call_function(_aten.unsqueeze.default, (bias, 0)))
-            if added is not None:
-                row = graph.call_function(_aten.add.Tensor, (added, row))
-            added = row
-    return sample, added
+    if sample.target is not _aten.conv2d.default or len(sample.users) > 1:
+        return sample, added
+    picture, kernel, *others = sample.args
+    if not others or others[0] is None:
+        return sample, added
+    row = _wide(graph, graph.call_function(_aten.unsqueeze.default, (others[0], 0)))
+    if added is not None:
+        row = graph.call_function(_aten.add.Tensor, (added, row))
+    bare = (picture, kernel, None, *others[1:])
+    return graph.call_function(_aten.conv2d.default, bare), row
 
 
 def _wide(graph: fx.Graph, node: fx.Node) -> fx.Node:

@@ -166,14 +166,18 @@ def reference(
     return made.contiguous(memory_format=torch.channels_last)
 
 
-def test_kernels_take_what_stands_around_a_normalisation(
-    exported: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graph, taken, wanted = exported
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ones for the processor, in the place of those in Triton."""
     name = "domains.inference.backends.compiled.group_norm_kernels"
     monkeypatch.setitem(sys.modules, name, SimpleNamespace(run=reference))
     package = sys.modules["domains.inference.backends.compiled"]
     monkeypatch.setattr(package, "group_norm_kernels", sys.modules[name], raising=False)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_kernels_take_what_stands_around_a_normalisation(exported: Any) -> None:
+    graph, taken, wanted = exported
     use_kernels(graph)
     found = [node for node in graph.graph.nodes if node.target is OPERATOR]
     # Two of each of the eight residual blocks, one of each transformer, one at the end.
@@ -186,9 +190,8 @@ def test_kernels_take_what_stands_around_a_normalisation(
     assert torch.allclose(made, wanted, atol=1e-5)
 
 
-def test_what_is_read_elsewhere_too_stays_around_a_normalisation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.usefixtures("kernels")
+def test_what_is_read_elsewhere_too_stays_around_a_normalisation() -> None:
     class Read(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -199,10 +202,6 @@ def test_what_is_read_elsewhere_too_stays_around_a_normalisation(
             normed = self.norm(convolved)
             return convolved, normed, functional.silu(normed)
 
-    name = "domains.inference.backends.compiled.group_norm_kernels"
-    monkeypatch.setitem(sys.modules, name, SimpleNamespace(run=reference))
-    package = sys.modules["domains.inference.backends.compiled"]
-    monkeypatch.setattr(package, "group_norm_kernels", sys.modules[name], raising=False)
     read, sample = Read().requires_grad_(False), picture(1, 4, 6, 6)
     program = torch.export.export(read, (sample,), strict=False)
     use_kernels(program.graph_module)
