@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import queue
 import shutil
@@ -13,6 +12,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+import torch
 
 from domains import private_folders
 from domains.codec import encode_json
@@ -29,8 +30,8 @@ _log = logging.getLogger("deviceops.compiled")
 
 
 def can_compile() -> bool:
-    """Whether this torch compiles for other processes."""
-    return importlib.util.find_spec("torch._inductor.standalone_compile") is not None
+    """Whether this torch compiles for other processes; the compiler is not imported for it."""
+    return (Path(torch.__file__).parent / "_inductor" / "standalone_compile.py").exists()
 
 
 class CodeShelf:

@@ -12,12 +12,12 @@ import pytest
 import transformers
 
 _IN_A_WORKER = """
-import json, sys
+import json, pathlib, sys
 from server.worker.child.__main__ import build_parts
 from server.worker.child.environment import settle_environment
 
 settle_environment()
-build_parts("cpu")
+build_parts("cpu", pathlib.Path("code"))
 loaded = {"at the start": sorted(sys.modules)}
 import diffusers, transformers
 from domains.inference.backends.model_loading import import_classes
