@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
-
-from domains.inference.backends.walk import buffers_of, parameters_of
 
 
 class Places:
@@ -46,7 +45,8 @@ def hooks_of(modules: Iterable[nn.Module]) -> tuple[Places, ...] | None:
     """Where what hooks and attention processors compute with lies, each place once; None where
     one is there of which that is not known."""
     found: dict[Places, None] = {}
-    for module in modules:
+    # Of a thousand layers hardly one has anything.
+    for module in [each for each in modules if _may_have_places(each)]:
         processor = module.__dict__.get("processor")
         if isinstance(processor, PlacedProcessor):
             if processor.places is None:
@@ -61,13 +61,19 @@ def hooks_of(modules: Iterable[nn.Module]) -> tuple[Places, ...] | None:
     return tuple(found)
 
 
+def _may_have_places(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or "processor" in module.__dict__
+    )
+
+
 def weights_of(modules: list[nn.Module]) -> Hashable:
     """Where its numbers lie; recorded calls know these places alone."""
-    return tuple(
-        (tensor.data_ptr(), tensor.dtype)
-        for tensors in (parameters_of(modules), buffers_of(modules))
-        for tensor in tensors
-    )
+    kept: list[Any] = [each._parameters for each in modules]
+    kept += [each._buffers for each in modules]
+    tensors = [tensor for table in kept for tensor in table.values() if tensor is not None]
+    types = [tensor.dtype for tensor in tensors]
+    return tuple(map(torch.Tensor.data_ptr, tensors)), tuple(types)
 
 
 def code_of(modules: Iterable[nn.Module]) -> tuple[Hashable, ...]:

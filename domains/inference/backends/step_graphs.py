@@ -22,7 +22,7 @@ from domains.device.backends.torch_gauge import backend_of
 from domains.inference.backends.beside import one_at_a_time
 from domains.inference.backends.network_state import Places, code_of, hooks_of, weights_of
 from domains.inference.backends.tree_forms import as_key
-from domains.inference.backends.walk import modules_of
+from domains.inference.backends.walk import Layers
 
 # At once: two sizes, each with and without LoRAs and ControlNets. A graph holds its inputs, and
 # all share the memory that a call works in.
@@ -181,6 +181,7 @@ class StepGraphs:
         self._recorder = recorder
         self._device = device
         self._recorded: OrderedDict[_Key, _Recorded | None] = OrderedDict()
+        self._layers: Layers | None = None
         self._state: Hashable = None
         self._code: Hashable = None
         self._hooks_too = True
@@ -203,7 +204,9 @@ class StepGraphs:
         self._resting = max(0, self._resting - 1)
         if self._recorder is None or self._resting:
             return network
-        modules = modules_of(network)
+        if self._layers is None or self._layers.network is not network:
+            self._layers = Layers(network)
+        modules = self._layers.now()
         hooks, code = hooks_of(modules), code_of(modules)
         if hooks is None or (hooks and not self._hooks_too):
             return network

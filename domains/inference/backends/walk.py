@@ -25,6 +25,29 @@ def modules_of(network: nn.Module) -> list[nn.Module]:
     return list(found.values())
 
 
+class Layers:
+    """A network's layers, which are walked anew only where one was put in or taken out.
+
+    Args:
+        network: Stays the same one.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self._found: list[nn.Module] = []
+        self._children: list[nn.Module | None] = []
+
+    def now(self) -> list[nn.Module]:
+        """All of them, as `modules_of`."""
+        if not self._found or self._children != self._held():
+            self._found = modules_of(self.network)
+            self._children = self._held()
+        return self._found
+
+    def _held(self) -> list[nn.Module | None]:
+        return list(chain.from_iterable([each._modules.values() for each in self._found]))
+
+
 def data_type_of(network: nn.Module) -> torch.dtype | None:
     """The element type of one of its parameters; None where it has none. The whole network is
     not walked."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
+from domains.inference.backends import walk
 from domains.inference.backends.walk import (
+    Layers,
     buffers_of,
     data_type_of,
     modules_of,
@@ -40,6 +43,30 @@ def test_every_layer_and_tensor_is_found_once() -> None:
     assert ids(parameters_of(modules)) == ids(list(made.parameters()))
     assert ids(buffers_of(modules)) == ids(list(made.buffers()))
     assert [id(one) for one in modules_of(made)] == [id(one) for one in modules]
+
+
+def test_layers_are_walked_anew_where_one_was_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    walked: list[nn.Module] = []
+    monkeypatch.setattr(walk, "modules_of", lambda one: walked.append(one) or modules_of(one))
+    made = network()
+    layers = Layers(made)
+
+    def found(walks: int) -> None:
+        assert ids(layers.now()) == ids(list(made.modules()))
+        assert len(walked) == walks
+
+    found(1)
+    made["tied"].weight = nn.Parameter(torch.ones(3, 3))  # its layers are the same
+    found(1)
+    block = made["block"]
+    assert isinstance(block, nn.Sequential)
+    block[0] = nn.Conv2d(1, 2, 1)
+    found(2)
+    block[1].register_module("within", nn.ReLU())  # in one that had none
+    found(3)
+    del block[2]
+    found(4)
+    found(4)
 
 
 def test_a_type_is_told_without_the_whole_walk() -> None:
