@@ -127,6 +127,11 @@ class Beside(Generic[Result]):
         # Out here nothing refers to the failed call's tensors any more.
         self._in_its_place()
 
+    @property
+    def at_work(self) -> bool:
+        """Whether something is being made."""
+        return self._last is not None and not self._last.done()
+
     def check(self) -> None:
         """For what is made in the other thread: ends it once nobody wants it any more."""
         if self._dropped.is_set():

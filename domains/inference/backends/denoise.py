@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from domains.inference.backends.device import Numerics, StepFence
+from domains.inference.backends.device import Numerics
 from domains.inference.backends.loops import Loop
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.start import Start
+from domains.inference.backends.step_fence import StepFence
 from domains.inference.types import GuidanceSettings
 
 Unet = Callable[..., Any]
@@ -94,6 +95,7 @@ def denoise(
     make_room: Callable[[], None],
     loop: Loop | None = None,
     addition: Addition = add_nothing,
+    late: Callable[[], bool] = lambda: True,
 ) -> torch.Tensor:
     """Denoise one picture; the same operations in the same order as diffusers' pipelines.
 
@@ -113,6 +115,7 @@ def denoise(
         make_room: Called when memory ran out, before the one UNet call is made again.
         loop: Where it begins, and what it keeps when it stops; None: nothing is kept.
         addition: What a call of the UNet gets beside what is here.
+        late: Whether steps are queued as late as can be, see `StepFence`.
 
     Returns:
         float32 latents `[1, channels, height, width]` on the device, which is done with them.
@@ -130,12 +133,12 @@ def denoise(
     order, masking = scheduler.order, start.masking
     # Second-order schedulers call the UNet twice per step, except in one of them.
     warm_up = max(len(timesteps) - steps * order, 0)
-    fence = StepFence(latents.device)
+    fence = StepFence(latents.device, late=late)
     prompt_alone = conditioning.prompt_alone()
     for index, timestep in enumerate(timesteps):
         if index < loop.calls:
             continue
-        loop.check(check_stop)
+        fence.await_turn(partial(loop.check, check_stop))
         steering = conditioning if guidance.covers(loop.steps, steps) else prompt_alone
         sample = torch.cat([latents] * 2) if steering.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)

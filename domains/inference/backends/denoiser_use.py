@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from domains.inference.backends.image_attention import attending_to_images
 from domains.inference.backends.loaded_model import LoadedModel
@@ -19,7 +19,12 @@ Done = TypeVar("Done")
 
 
 class DenoiserUse(Protocol):
-    """What a drawing does with its denoiser."""
+    """What a drawing does with its denoiser.
+
+    `alone` is whether nobody else's calls are to follow its own.
+    """
+
+    alone: ClassVar[bool]
 
     def at_work(self) -> ExitStack:
         """With it the denoisers work as the settings say."""
@@ -43,6 +48,7 @@ class DenoiserUse(Protocol):
 class SoleUse:
     """Nobody else uses it meanwhile."""
 
+    alone: ClassVar[bool] = True
     model: LoadedModel
     parts: Parts
     _added: ExitStack = field(default_factory=ExitStack)

@@ -107,30 +107,3 @@ def release_memory(device: torch.device) -> None:
     backend = backend_of(device)
     if backend is not None and hasattr(backend, "empty_cache"):
         backend.empty_cache()
-
-
-class StepFence:
-    """Keeps the host at most one step ahead of the device.
-
-    Without it the host queues every step at once: progress would be reported long before
-    the work is done, and stopping would wait for the whole queue.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        backend = backend_of(device)
-        self._new_event = getattr(backend, "Event", None)
-        self._last: torch.Event | None = None
-
-    def step_queued(self) -> None:
-        """Wait for the step before the one just queued."""
-        if self._new_event is None:
-            return
-        event = self._new_event()
-        event.record()
-        self.wait()
-        self._last = event
-
-    def wait(self) -> None:
-        """Wait for the step that was queued last."""
-        if self._last is not None:
-            self._last.synchronize()

@@ -363,6 +363,8 @@ class Drawing:
             check_stop=self.context.check_stop,
             make_room=model.make_room,
             loop=loops.next(scheduler, noise.generator, model.device),
+            # Encoders hold up all Python while they are at it.
+            late=lambda: self.use.alone and not self._finishing.at_work,
             addition=all_of(
                 Control(
                     [

@@ -47,6 +47,11 @@ class FileMaking:
         self._wait()
         self._last = self._thread.submit(self._make, make)
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a file is being made."""
+        return self._last is not None and not self._last.done()
+
     def __enter__(self) -> FileMaking:
         """Begin."""
         return self

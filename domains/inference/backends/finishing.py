@@ -144,6 +144,11 @@ class Finishing:
         pixels = self._pixels(self._through_vae, latents)
         hand_on(pixels, partial(self._begin, Phase.ENCODING_IMAGE, index))
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a picture is being finished in another thread."""
+        return self._files.at_work or (self._beside is not None and self._beside.at_work)
+
     def _pixels(self, through: ThroughVae, latents: torch.Tensor) -> Pixels:
         with self._clock.time("decode"):
             return through.pixels(latents)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
@@ -21,12 +21,12 @@ from domains.device.backends import faults
 from domains.inference.backends.attention_kernels import Watched
 from domains.inference.backends.compilation import without_compiled_code
 from domains.inference.backends.denoiser_use import Done, SoleUse
-from domains.inference.backends.device import StepFence
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.lora_layers import ActiveLora
 from domains.inference.backends.parts import Parts
 from domains.inference.backends.pass_size import PassSize
 from domains.inference.backends.shared_calls import DenoiserCall, call_alone, call_together
+from domains.inference.backends.step_fence import StepFence
 from domains.inference.backends.strands import Ended, Strand
 from domains.inference.backends.ways import Made, Ways
 from domains.values import Degradation, DegradationKind
@@ -65,6 +65,7 @@ class Member(Generic[Result]):
 class SharedUse:
     """A `DenoiserUse` of one picture among others."""
 
+    alone: ClassVar[bool] = False
     member: Member[Any]
     model: LoadedModel
     parts: Parts
@@ -110,7 +111,7 @@ class Sharing(Generic[Result]):
 
     def __init__(self, device: torch.device, size: PassSize) -> None:
         self._device, self._size = device, size
-        self._fence = StepFence(device)
+        self._fence = StepFence(device, late=lambda: False)
         self._work = ExitStack()
         self._model: LoadedModel | None = None
         self._unet: Callable[..., Any] | None = None

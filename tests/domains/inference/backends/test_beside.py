@@ -28,6 +28,26 @@ def test_what_was_begun_is_handed_on_before_the_next_begins() -> None:
     assert got == list(range(5))
 
 
+def test_it_tells_whether_it_is_at_work() -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        begun.set()
+        assert end.wait(_LONG)
+        return 1
+
+    got: list[int] = []
+    with Beside[int](nullcontext) as work:
+        assert not work.at_work
+        work.start(slow, lambda: -1, got.append)
+        assert begun.wait(_LONG)
+        assert work.at_work
+        end.set()
+        work.wait()
+        assert not work.at_work
+    assert got == [1]
+
+
 def test_what_is_not_for_there_is_made_here_by_the_thread_that_waits() -> None:
     threads: list[threading.Thread] = []
 

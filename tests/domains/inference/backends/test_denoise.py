@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from domains.inference.backends import device as devices
+from domains.inference.backends import step_fence
 from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.schedulers import build_scheduler
@@ -30,6 +30,9 @@ class Device:
         class Event:
             def record(self) -> None:
                 noted.recorded.append(self)
+
+            def query(self) -> bool:
+                return self in noted.waited_for
 
             def synchronize(self) -> None:
                 noted.waited_for.append(self)
@@ -68,7 +71,7 @@ def halving(sample: torch.Tensor, timestep: torch.Tensor, **_: Any) -> tuple[tor
 
 def test_the_last_step_is_done_when_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Device()
-    monkeypatch.setattr(devices, "backend_of", lambda device: backend)
+    monkeypatch.setattr(step_fence, "backend_of", lambda device: backend)
     behind: list[int] = []
 
     def note(state: StepState) -> None:

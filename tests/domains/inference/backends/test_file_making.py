@@ -36,9 +36,12 @@ def test_work_goes_on_while_a_file_is_made() -> None:
         return file(0), []
 
     with FileMaking(heard, nothing, Clock()) as files:
+        assert not files.at_work
         files.start(slow)
         assert heard.events == []
+        assert files.at_work
         at_work.set()
+    assert not files.at_work
     assert heard.events == [file(0)]
 
 
