@@ -1,7 +1,8 @@
 """FASTEST pictures over gRPC on a card with compiled code: what they take beside EXACT ones,
-the engine in one process and diffusers, plain and compiled, how far they are from EXACT ones,
-how soon the card is idle after a cancel, what making the code takes, and how soon a server that
-was started again has it. As JSON, each part on standard error as soon as it is there.
+the engine in one process and diffusers, how far they are from EXACT ones, how soon other work
+begins after a cancel, what making the code takes, and how soon a server that was started again
+has it. As JSON, each part on standard error as soon as it is there. diffusers with its compiled
+recipe is `bench.accelerator_peer`.
 
 `python -m bench.accelerator_fastest FOLDER` makes an SDXL checkpoint of 6.9 GB with random
 numbers there, if it is not there yet. Server and client are on one machine.
@@ -13,11 +14,9 @@ import asyncio
 import io
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -97,45 +96,47 @@ async def _cancelled(
     return {"in_steps": [round(each, 2) for each in found]}
 
 
-async def _first_start(
-    server: RunningServer, steps: int, rounds: int, peers: Peers
-) -> dict[str, Any]:
+async def _first_start(server: RunningServer, steps: int, rounds: int) -> dict[str, Any]:
     async with server.client() as client:
         model_id = await _model(client)
-        requests = {
-            (mode, size): _request(model_id, size, steps, mode)
-            for mode in (_EXACT, _FASTEST)
-            for size in _SIZES
-        }
         large, small = _SIZES
-        exact, *_ = await _patiently(client, requests[_EXACT, large])
-        found: dict[str, Any] = {"optimize": await _optimized(client, model_id)}
+        exact_request, fast_request = (
+            _request(model_id, large, steps, mode) for mode in (_EXACT, _FASTEST)
+        )
+        exact, *_ = await _patiently(client, exact_request)
+        found: dict[str, Any] = {}
 
         def say(name: str, what: Any) -> None:
             found[name] = what
             print(json.dumps({name: what}), file=sys.stderr, flush=True)
 
-        say("optimize", found["optimize"])
-        made, _, compiled = await _patiently(client, requests[_FASTEST, large])
+        small_request = _request(model_id, small, steps, _EXACT)
+        say("EXACT 1024 before", await _timed(client, exact_request, rounds))
+        say("EXACT 512 before", await _timed(client, small_request, rounds))
+        say("optimize", await _optimized(client, model_id))
+        made, _, compiled = await _patiently(client, fast_request)
         say("psnr", {"db": _psnr(made, exact), "compiled": compiled})
-        for mode in (_FASTEST, _EXACT):
-            say(f"{mode.name} 1024", await _timed(client, requests[mode, large], rounds))
-        again, *_ = await _patiently(client, requests[_EXACT, large])
+        say("FASTEST 1024", await _timed(client, fast_request, rounds))
+        say("EXACT 1024", await _timed(client, exact_request, rounds))
+        say("EXACT 512", await _timed(client, small_request, rounds))
+        again, *_ = await _patiently(client, exact_request)
         say("exact is the same", _psnr(again, exact) == float("inf"))
-        say("cancel", await _cancelled(client, requests[_FASTEST, large], 8))
-        say("EXACT 512", await _timed(client, requests[_EXACT, small], rounds))
-        # It has code made for this size while others are at work.
-        await _patiently(client, requests[_FASTEST, small])
-        say("beside", peers.plain(rounds))
-        deadline = time.perf_counter() + _MOST_SECONDS
-        while time.perf_counter() < deadline:
-            *_, compiled = await _patiently(client, requests[_FASTEST, small])
+        say("cancel", await _cancelled(client, fast_request, 8))
+        return found
+
+
+async def _small(server: RunningServer, steps: int, rounds: int) -> dict[str, Any]:
+    """Smaller pictures, once code is there for them, which is made as they are drawn."""
+    async with server.client() as client:
+        request = _request(await _model(client), _SIZES[1], steps, _FASTEST)
+        began = time.perf_counter()
+        while time.perf_counter() < began + _MOST_SECONDS:
+            *_, compiled = await _patiently(client, request)
             if len(compiled) == 2:
                 break
             await asyncio.sleep(1)
-        say("FASTEST 512", await _timed(client, requests[_FASTEST, small], rounds))
-        say("compiled peer", peers.compiled())
-        return found
+        waited = round(time.perf_counter() - began, 1)
+        return await _timed(client, request, rounds) | {"waited_s": waited}
 
 
 async def _started_again(server: RunningServer, steps: int, began: float) -> dict[str, Any]:
@@ -161,57 +162,27 @@ async def _started_again(server: RunningServer, steps: int, began: float) -> dic
         return {"pictures": found}
 
 
-class Peers:
-    """The same networks in this process, and diffusers with its compiled recipe in another.
-
-    Args:
-        folder: Has the checkpoint.
-        steps: Of a picture.
-    """
-
-    def __init__(self, folder: Path, steps: int) -> None:
-        self._folder, self._steps = folder, steps
-        self._go = folder / "go"
-        self._go.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "bench.accelerator_peer", str(self._go)]
-        self._peer = subprocess.Popen(
-            [*command, "--steps", str(steps)], stdout=subprocess.PIPE, text=True
-        )
-
-    def plain(self, rounds: int) -> dict[str, Any]:
-        """The engine in this process and diffusers as it is."""
-        bench = Bench(ModelPlace(self._folder, Path(CHECKPOINT)), self._steps, rounds)
-        bench.draw()
-        peer, found = bench.peer(), {}
-        for width, height in _SIZES:
-            own = bench.timed(width=width, height=height, precision=_EXACT)
-            found[f"{width}"] = {"engine": own, "diffusers": peer(width, height)}
-        return found
-
-    def compiled(self) -> Any:
-        """What the other process has measured, alone on the card."""
-        self._go.touch()
-        told, _ = self._peer.communicate(timeout=_MOST_SECONDS)
-        return json.loads(told.splitlines()[-1]) if self._peer.returncode == 0 else told
-
-    def close(self) -> None:
-        """Leave nothing at work."""
-        self._peer.kill()
+def _peers(folder: Path, steps: int, rounds: int) -> dict[str, Any]:
+    """The engine in this process, and diffusers as it is."""
+    bench = Bench(ModelPlace(folder, Path(CHECKPOINT)), steps, rounds)
+    bench.draw()
+    peer, found = bench.peer(), dict[str, Any]()
+    for width, height in _SIZES:
+        own = bench.timed(width=width, height=height, precision=_EXACT)
+        found[f"{width}"] = {"engine": own, "diffusers": peer(width, height)}
+        print(json.dumps(found), file=sys.stderr, flush=True)
+    return found
 
 
 def main(arguments: list[str]) -> int:
     """Measure and print one JSON object."""
     given, found, flags = begun("accelerator_fastest", __doc__, arguments)
-    peers = Peers(given.folder, given.steps)
-    with tempfile.TemporaryDirectory() as data, closing(peers):
+    with tempfile.TemporaryDirectory() as data:
         with start_server(Path(data), *flags) as server:
             try:
-                found["first"] = asyncio.run(
-                    _first_start(server, given.steps, given.rounds, peers)
-                )
+                found["first"] = asyncio.run(_first_start(server, given.steps, given.rounds))
             finally:
                 print(server.log()[-6000:], file=sys.stderr)
-        print(json.dumps(found), file=sys.stderr, flush=True)
         folder = Path(data) / "compiled"
         found["mib"] = [
             round(each.stat().st_size / 2**20, 1) for each in folder.glob("*/code*")
@@ -219,6 +190,10 @@ def main(arguments: list[str]) -> int:
         began = time.perf_counter()
         with start_server(Path(data), *flags) as server:
             found["started again"] = asyncio.run(_started_again(server, given.steps, began))
+            print(json.dumps(found), file=sys.stderr, flush=True)
+            found["FASTEST 512"] = asyncio.run(_small(server, given.steps, given.rounds))
+    print(json.dumps(found), file=sys.stderr, flush=True)
+    found["beside"] = _peers(given.folder, given.steps, given.rounds)
     print(json.dumps(found, indent=2))
     return 0
 

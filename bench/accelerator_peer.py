@@ -1,9 +1,9 @@
-"""diffusers' own recipe for speed on a card, in a process of its own: its SDXL pipeline with
-UNet and decoder compiled and channels last, random numbers, float16.
+"""diffusers' own recipe for speed on a card: its SDXL pipeline with UNet and decoder compiled
+and channels last, random numbers, float16.
 
-`python -m bench.accelerator_peer GO` compiles, waits until the file GO is there, and then draws
-pictures of 1024x1024: a line of JSON with medians. The recipe is that of "Accelerate inference"
-in diffusers' documentation, with `max-autotune`, which tries kernels for longer; `--mode`.
+`python -m bench.accelerator_peer` compiles and then draws pictures of 1024x1024: a line of JSON
+with medians. The recipe is that of "Accelerate inference" in diffusers' documentation, there
+with `--mode max-autotune`, which tries kernels for longer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
@@ -24,9 +23,10 @@ from bench.accelerator_compiling import _unet
 
 
 def main(arguments: list[str]) -> int:
-    """Compile, wait, draw, and print one line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.accelerator_peer")
-    parser.add_argument("go", type=Path)
+    """Compile, draw, and print one line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.accelerator_peer", description=__doc__
+    )
     parser.add_argument("--mode", default="reduce-overhead")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
@@ -76,8 +76,6 @@ def main(arguments: list[str]) -> int:
     began = time.perf_counter()
     draw()
     compiled = time.perf_counter() - began
-    while not given.go.exists():
-        time.sleep(0.2)
     draw()
     found = [draw() for _ in range(given.rounds)]
     print(

@@ -21,7 +21,9 @@ from torch.utils import _pytree as pytree
 
 from domains.codec import Value, decode_json, encode_json
 from domains.device.backends import faults
+from domains.inference.backends.compiled.attention import has_wide_products, use_products
 from domains.inference.backends.compiled.hoisting import halved
+from domains.inference.backends.compiled.joining import join_products
 from domains.inference.backends.compiled.layouts import lay_channels_last
 from domains.inference.backends.compiled.norms import has_kernels, use_kernels
 from domains.inference.backends.compiled.order import CodeOrder, Leaf, TensorForm
@@ -111,10 +113,7 @@ def make(task: Task) -> None:
         tensor, same = next(given) if name is None else (own[name].detach(), True)
         arguments.append(tensor)
         steady.append(same)
-    if order.channels_last:
-        lay_channels_last(program.graph_module)
-        if has_kernels(torch.device(order.device)):
-            use_kernels(program.graph_module)
+    improve(program.graph_module, order)
     halves = halved(program.graph_module, steady)
     kept: list[torch.Tensor] = []
     # Nothing of it stays elsewhere: the code is all that is needed again.
@@ -135,6 +134,18 @@ def make(task: Task) -> None:
         result=form,
     )
     (task.folder / FACTS).write_bytes(encode_json(facts))
+
+
+def improve(graph: torch.fx.GraphModule, order: CodeOrder) -> None:
+    """Have a graph be what compilers make fast code of."""
+    device = torch.device(order.device)
+    if order.channels_last:
+        lay_channels_last(graph)
+        if has_kernels(device):
+            use_kernels(graph)
+    join_products(graph)
+    if has_wide_products(device):
+        use_products(graph)
 
 
 def compiled(graph: torch.fx.GraphModule, arguments: list[Any]) -> Any:

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from domains.codec import Value, encode_json
 from domains.device.backends.torch_gauge import backend_of
 
-_FORMAT = 2
+_FORMAT = 3
 """Changes whenever code made for the same order is to be made anew."""
 # Arguments of denoisers that all steps of a picture share, as a rule.
 _STEADY = ("encoder_hidden_states", "added_cond_kwargs")

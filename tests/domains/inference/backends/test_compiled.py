@@ -420,8 +420,9 @@ def test_real_code_of_a_denoiser_computes_texts_apart(tmp_path: Path) -> None:
         assert asked.order.steady == (False, False, True, True, True)
         made = shelf.code(asked.order).of(unet)  # type: ignore[union-attr]
         kept = made.before(asked.tensors)
-        # Keys and values of four layers, the embedding of size and text, a doubling's kernel.
-        assert len(kept) == 4 * 2 + 1 + 1
+        # Keys and values of four layers, the embedding of size and text, a doubling's kernel,
+        # and of each layer the weights of self-attention as one.
+        assert len(kept) == 4 * 2 + 1 + 1 + 4
         for timestep in (900, 100):
             tensors = [sample, torch.tensor(timestep), *asked.tensors[2:]]
             wanted = unet._call_impl(sample, torch.tensor(timestep), **text)[0]

@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
 from torch.nn import functional
 
+from domains.inference.backends.compiled import attention, making
+from domains.inference.backends.compiled.attention import use_products
 from domains.inference.backends.compiled.group_norm import OPERATOR
+from domains.inference.backends.compiled.hoisting import halved
+from domains.inference.backends.compiled.joining import join_products
 from domains.inference.backends.compiled.layouts import lay_channels_last
 from domains.inference.backends.compiled.norms import has_kernels, use_kernels
 from domains.inference.backends.compiled.rewriting import rewrite
@@ -155,14 +160,147 @@ def test_joining_other_dimensions_stays() -> None:
     assert count(graph) == before
 
 
+def test_products_of_the_same_rows_are_one(exported: Any) -> None:
+    graph, taken, wanted = exported
+    products, blocks = count(graph)["aten.linear.default"], 4
+    join_products(graph)
+    # Queries, keys and values of each block; keys and values of texts stay by themselves.
+    assert count(graph)["aten.linear.default"] == products - 2 * blocks
+    halves = halved(graph, [isinstance(each, nn.Parameter) for each in taken])
+    assert halves.before is not None
+    assert count(halves.before)["aten.cat.default"] == blocks
+    with torch.no_grad():
+        made = graph(*taken)[0]
+    assert torch.allclose(made, wanted, atol=1e-5)
+
+
+def test_other_products_stay_by_themselves() -> None:
+    class Products(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Linear(4, 4, bias=False), nn.Linear(4, 3, bias=False)
+            self.biased = nn.Linear(4, 4)
+
+        def forward(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            made = rows * 2
+            computed = functional.linear(made, self.other.weight * 2)
+            return self.one(rows), self.other(rows), self.one(made), self.biased(made), computed
+
+    graph = torch.export.export(Products(), (torch.randn(2, 4),), strict=False).graph_module
+    before = count(graph)
+    join_products(graph)
+    assert count(graph) == before
+
+
+class _Attending(nn.Module):
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.options = options
+
+    def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (functional.scaled_dot_product_attention(*given, **self.options),)
+
+
+class _Wide(torch.fx.Interpreter):
+    """Multiplies halves into float32 on the processor as well."""
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if target is torch.ops.aten.mm.dtype:
+            assert args[2] is torch.float32
+            return args[0].float() @ args[1].float()
+        return super().call_function(target, args, kwargs)
+
+
+def attending(*shape: int, kind: torch.dtype = torch.bfloat16, **options: Any) -> Any:
+    """A graph of attention among so many heads, rows and their width; and what it takes."""
+    torch.manual_seed(0)
+    given = tuple(torch.randn(1, *shape).to(kind) for _ in range(3))
+    program = torch.export.export(_Attending(**options), given, strict=False)
+    return program.graph_module, given
+
+
+@pytest.mark.parametrize("scale", [None, 0.1])
+@pytest.mark.parametrize("held", [1, 40, 100, 1 << 26])
+def test_a_wide_head_attends_by_products(
+    monkeypatch: pytest.MonkeyPatch, scale: float | None, held: int
+) -> None:
+    graph, given = attending(1, 10, 512, scale=scale)
+    monkeypatch.setattr(attention, "_MOST_PRODUCTS", held)
+    use_products(graph)
+    assert count(graph)["aten.mm.dtype"] == {1: 10, 40: 3, 100: 1, 1 << 26: 1}[held]
+    made = _Wide(graph).run(*given)[0]
+    wanted = functional.scaled_dot_product_attention(*(x.float() for x in given), scale=scale)
+    assert (made.shape, made.dtype) == (wanted.shape, torch.bfloat16)
+    assert torch.allclose(made.float(), wanted, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "options"),
+    [
+        ((2, 6, 512), torch.bfloat16, {}),
+        ((1, 6, 256), torch.bfloat16, {}),
+        ((1, 6, 512), torch.float32, {}),
+        ((1, 6, 512), torch.bfloat16, {"is_causal": True}),
+        ((1, 6, 512), torch.bfloat16, {"attn_mask": torch.zeros(6, 6).bfloat16()}),
+    ],
+)
+def test_other_attention_stays(shape: Any, kind: torch.dtype, options: Any) -> None:
+    graph, _ = attending(*shape, kind=kind, **options)
+    before = count(graph)
+    use_products(graph)
+    assert count(graph) == before
+
+
+@pytest.mark.usefixtures("kernels")
+def test_all_that_is_done_to_a_decoder_goes_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    decoder = AutoencoderKL(  # type: ignore[no-untyped-call]
+        block_out_channels=(512, 512),
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        layers_per_block=1,
+        sample_size=8,
+    ).decoder
+    decoder = decoder.eval().bfloat16().to(memory_format=torch.channels_last)
+    latents = picture(1, 4, 6, 10).bfloat16()
+    with torch.no_grad():
+        wanted = decoder(latents)
+        program = torch.export.export(_Tuple(decoder), (latents,), strict=False)
+    graph = program.graph_module
+    for name in ("has_wide_products", "has_kernels"):
+        monkeypatch.setattr(making, name, lambda device: True)
+    making.improve(graph, SimpleNamespace(device="cpu", channels_last=True))  # type: ignore[arg-type]
+    found = count(graph)
+    assert found["aten.mm.dtype"] == 1
+    assert found["aten.group_norm.default"] == 1  # of rows, before the attention
+    assert found["aten.contiguous.default"] == 0
+    own = dict(decoder.named_parameters())
+    names = [spec.target for spec in program.graph_signature.input_specs]
+    taken = [latents if name is None else own[name.removeprefix("of.")] for name in names]
+    with torch.no_grad():
+        made = _Wide(graph).run(*taken)[0]
+    assert (made - wanted).float().norm() < 0.03 * wanted.float().norm()
+
+
+class _Tuple(nn.Module):
+    def __init__(self, of: nn.Module) -> None:
+        super().__init__()
+        self.of = of
+
+    def forward(self, given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (self.of(given),)
+
+
 def reference(
     sample: Any, added: Any, weight: Any, bias: Any, groups: int, eps: float, activated: bool
 ) -> torch.Tensor:
+    wide = sample.float()
     if added is not None:
         assert added.dtype == torch.float32
-        sample = sample + added[:, :, None, None]
-    made = functional.group_norm(sample, groups, weight, bias, eps)
-    made = functional.silu(made) if activated else made
+        wide = wide + added[:, :, None, None]
+    each = (None if one is None else one.float() for one in (weight, bias))
+    made = functional.group_norm(wide, groups, *each, eps=eps)
+    made = (functional.silu(made) if activated else made).to(sample.dtype)
     return made.contiguous(memory_format=torch.channels_last)
 
 
