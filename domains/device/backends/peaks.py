@@ -11,6 +11,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from domains.device.backends.allocator import peak_bytes
 from domains.values import ByteFigure
 
 _forgotten: dict[str, int] = {}
@@ -29,7 +30,7 @@ def greatest_peak(backend: Any, device: str) -> int:
         backend: Torch's module for the device's kind, such as `torch.cuda`.
         device: As torch names it.
     """
-    return max(_forgotten.get(device, 0), int(backend.max_memory_allocated(device)))
+    return max(_forgotten.get(device, 0), peak_bytes(backend, device))
 
 
 def greatest_resident() -> int:
@@ -69,7 +70,7 @@ class Stretch:
     def _now(self) -> int:
         if self._backend is None:
             return _resident_peak()
-        return int(self._backend.max_memory_allocated(self._device))
+        return peak_bytes(self._backend, self._device)
 
     def peak(self) -> ByteFigure:
         """The most memory so far."""

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import torch
 
+from domains.device.backends.allocator import counted
 from domains.device.backends.peaks import Stretch, greatest_peak, greatest_resident
 from domains.device.backends.process_limit import capped
 from domains.device.types import DeviceFigures, LoadedComponent
@@ -69,6 +70,9 @@ def obtainable_bytes(device: torch.device) -> int | None:
     free, backend = free_bytes(device), backend_of(device)
     if free is None or not hasattr(backend, "memory_reserved"):
         return free
+    counts = counted(backend, device)
+    if counts is not None:
+        return free + counts.reserved - counts.allocated
     return free + int(backend.memory_reserved(device)) - int(backend.memory_allocated(device))
 
 
@@ -137,14 +141,19 @@ class TorchGauge:
             RuntimeError: The driver is in trouble.
         """
         free, total = self._free_and_total()
+        counts = counted(self._backend, self._device)
+        allocated = reserved = split = None
+        if counts is not None:
+            allocated, reserved = counts.allocated, counts.reserved
+            split = counts.inactive_split
         return DeviceFigures(
             total=total,
             free=free,
-            allocated=self._first("memory_allocated", "current_allocated_memory"),
-            reserved=self._first("memory_reserved", "driver_allocated_memory"),
+            allocated=self._first(allocated, "memory_allocated", "current_allocated_memory"),
+            reserved=self._first(reserved, "memory_reserved", "driver_allocated_memory"),
             peak_allocated=self._peak(),
             largest_free=ByteFigure.unknown("no driver tells its largest free block"),
-            inactive_split=self._inactive_split(),
+            inactive_split=self._inactive_split(split),
             leased_bytes=leased,
             models=models,
             read_time=datetime.now(UTC),
@@ -168,7 +177,9 @@ class TorchGauge:
         unknown = ByteFigure.unknown(f"{self._name} does not tell")
         return unknown, unknown
 
-    def _first(self, *calls: str) -> ByteFigure:
+    def _first(self, known: int | None, *calls: str) -> ByteFigure:
+        if known is not None:
+            return ByteFigure.measured(known, f"{self._name}.{calls[0]}()")
         for call in calls:
             ask: Callable[..., int] | None = getattr(self._backend, call, None)
             if ask is not None:
@@ -182,14 +193,13 @@ class TorchGauge:
         peak = greatest_peak(self._backend, str(self._device))
         return ByteFigure.measured(peak, f"{self._name}.max_memory_allocated()")
 
-    def _inactive_split(self) -> ByteFigure:
-        ask = getattr(self._backend, "memory_stats", None)
-        stats = {} if ask is None else ask(self._device)
-        if _SPLIT_KEY not in stats:
+    def _inactive_split(self, known: int | None) -> ByteFigure:
+        if known is None:
+            ask = getattr(self._backend, "memory_stats", None)
+            known = None if ask is None else ask(self._device).get(_SPLIT_KEY)
+        if known is None:
             return ByteFigure.unknown(f"{self._name} does not tell")
-        return ByteFigure.measured(
-            int(stats[_SPLIT_KEY]), f"{self._name}.memory_stats()[{_SPLIT_KEY!r}]"
-        )
+        return ByteFigure.measured(known, f"{self._name}.memory_stats()[{_SPLIT_KEY!r}]")
 
     def _used_tiles(self) -> ByteFigure:
         """DirectML reports how full each tile of the process's memory is, nothing else."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import torch
 
-from domains.device.backends import selftest
+from domains.device.backends import selftest, torch_gauge
 from domains.device.backends.arithmetic import Arithmetic, relative_error
 from domains.device.backends.selftest import SelfTest
-from domains.device.backends.torch_gauge import ProcessGauge, TorchGauge, gauge_for
+from domains.device.backends.torch_gauge import (
+    ProcessGauge,
+    TorchGauge,
+    gauge_for,
+    obtainable_bytes,
+)
 from domains.device.errors import DeviceLost
 from domains.device.jobs import AttentionBackend, SelfTestFacts, SelfTestJob
 from domains.device.types import LoadedComponent
@@ -203,6 +209,35 @@ class Driver:
         return {"inactive_split_bytes.all.current": 5}
 
 
+class CountingDriver:
+    """The same, from one look at all that is counted."""
+
+    __name__ = "torch.driver"
+
+    def __init__(self, used: bool = True) -> None:
+        def count(now: int, most: int = 0) -> dict[str, dict[str, int]]:
+            return {"all": {"current": now, "peak": most}, "large_pool": {"current": 1}}
+
+        self.counts = {
+            "allocated_bytes": count(10, 15),
+            "reserved_bytes": count(20),
+            "inactive_split_bytes": count(5),
+        }
+        if not used:
+            self.counts = {}
+
+    def mem_get_info(self, device: torch.device) -> tuple[int, int]:
+        return 70, 100
+
+    def memory_stats_as_nested_dict(self, device: torch.device) -> dict[str, Any]:
+        return self.counts
+
+    def max_memory_allocated(self, device: torch.device) -> int:
+        raise AssertionError("asked by itself")
+
+    memory_allocated = memory_reserved = memory_stats = max_memory_allocated
+
+
 class UnifiedDriver:
     """What torch.mps tells."""
 
@@ -216,10 +251,20 @@ class UnifiedDriver:
         return 25
 
 
+@pytest.mark.parametrize("driver", [Driver(), CountingDriver()])
+def test_what_an_allocator_keeps_unused_can_be_had(
+    monkeypatch: pytest.MonkeyPatch, driver: object
+) -> None:
+    monkeypatch.setattr(torch_gauge, "backend_of", lambda _: driver)
+    assert obtainable_bytes(torch.device("cuda:0")) == 70 + 20 - 10
+
+
 @pytest.mark.parametrize(
     ("driver", "values"),
     [
         (Driver(), (100, 70, 10, 20, 15, 5)),
+        (CountingDriver(), (100, 70, 10, 20, 15, 5)),
+        (CountingDriver(used=False), (100, 70, 0, 0, 0, 0)),
         (UnifiedDriver(), (100, 70, 25, 30, None, None)),
         (object(), (None, None, None, None, None, None)),
     ],
