@@ -200,7 +200,9 @@ class _Watcher:
     def see(self, row: _Row, revision: int, *, since: float) -> list[SessionChange]:
         """What to tell it about a session that has a change of that number.
 
-        One that is new to it is also told to have ended, if that was after `since`.
+        One that is new to it is also told to have ended, if that was after `since`. One that
+        has ended by a later change already is shown so, and told to have ended with the number
+        of that one: whoever watches again from here on hears it then, and once.
         """
         session_id = row.session.session_id
         told = self._told.pop(session_id, None)
@@ -209,8 +211,10 @@ class _Watcher:
             told is None and (row.gone or not wanted)
         ):
             return []
+        ahead = row.ended > revision
         if wanted and not row.gone:
-            self._told[session_id] = max(row.revision, told or 0)
+            shown_up_to = revision if ahead else row.revision
+            self._told[session_id] = max(shown_up_to, told or 0)
         if told is not None and told >= row.revision:
             return []  # an earlier change showed it as it is now
         shown = row.snapshot().seen_by(self._viewer.name)
@@ -221,9 +225,9 @@ class _Watcher:
         if row.gone:
             return [change(SessionChangeKind.REMOVED)]
         if told is not None:
-            ended = row.ended > told
+            ended = row.ended > told and not ahead
             return [change(SessionChangeKind.ENDED if ended else SessionChangeKind.CHANGED)]
-        if row.ended <= since:
+        if row.ended <= since or ahead:
             return [change(SessionChangeKind.ADDED)]
         # It came and ended meanwhile; watching again after the first goes on with the second.
         return [

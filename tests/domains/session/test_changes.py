@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domains.changes import ChangesExpired
@@ -103,6 +103,29 @@ async def test_one_that_came_and_ended_meanwhile_is_told_twice(sessions: Session
     assert before <= added.revision < ended.revision
     again = await news(sessions.changes.watch(ALL, from_revision=added.revision))
     assert kinds(again)[-1] is ENDED
+    await watch.aclose()
+
+
+async def test_an_end_is_told_once_though_its_session_was_shown_ended_before(
+    sessions: Sessions,
+) -> None:
+    first, second = await started(sessions), submit(sessions, idle, device_id="cuda:0")
+    await asyncio.sleep(0)
+    watch = sessions.changes.watch(ALL)
+    await news(watch)
+    first.record(PhaseStarted(Phase.DECODING))
+    sessions.update(second, replace(second.options, tags=("x",)))
+    await anext(watch)
+    finish(second)  # the reader is at its change before
+
+    changed, ended = await news(watch)
+
+    assert (changed.kind, ended.kind) == (CHANGED, ENDED)
+    assert changed.revision < ended.revision
+    again = await news(sessions.changes.watch(ALL, from_revision=changed.revision))
+    assert kinds(again) == [ENDED]
+    again = await news(sessions.changes.watch(ALL, from_revision=ended.revision))
+    assert kinds(again) == []
     await watch.aclose()
 
 
@@ -236,6 +259,7 @@ def _act(sessions: Sessions, moves: random.Random, clock: SteeredTime) -> None:
 
 
 @given(seed=st.integers(0, 2**32), breaks=st.lists(st.integers(1, 12), max_size=3))
+@example(seed=16777217, breaks=[3, 6])
 @settings(max_examples=40, deadline=None)
 def test_following_the_changes_gives_what_there_is(seed: int, breaks: list[int]) -> None:
     """However slow the reader is, and wherever its stream breaks off."""

@@ -11,13 +11,15 @@ from torch import fx
 _aten = torch.ops.aten
 # Where flash kernels end; what torch has beyond is several times as slow as products.
 _WIDEST_FLASH = 256
+# Kinds of device where torch multiplies halves into float32.
+_WIDENS = frozenset({"cuda"})
 # Of products of queries and keys that are held at once: 256 MiB of them.
 _MOST_PRODUCTS = 1 << 26
 
 
 def has_wide_products(device: torch.device) -> bool:
     """Whether halves can be multiplied there into float32."""
-    return device.type == "cuda" and torch.version.hip is None and hasattr(_aten.mm, "dtype")
+    return device.type in _WIDENS and torch.version.hip is None and hasattr(_aten.mm, "dtype")
 
 
 def use_products(whole: fx.GraphModule) -> None:
