@@ -111,7 +111,7 @@ class Sharing(Generic[Result]):
 
     def __init__(self, device: torch.device, size: PassSize) -> None:
         self._device, self._size = device, size
-        self._fence = StepFence(device, late=lambda: False)
+        self._fence = StepFence(device)
         self._work = ExitStack()
         self._model: LoadedModel | None = None
         self._unet: Callable[..., Any] | None = None
