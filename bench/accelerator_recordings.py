@@ -4,7 +4,8 @@ more is recorded in the same process, and when that is given up again.
 `python -m bench.accelerator_recordings [--ways NAME ...]` measures each way in a process of its
 own, one after another: settings of CUDA and torch, and where replays are asked for. Lines of
 JSON: microseconds of a replay in a row of them, and of the host for asking. What a long and a
-short one lose tells a loss of each kernel from one of each replay.
+short one lose tells a loss of each kernel from one of each replay; so do the pauses between
+kernels and between replays that a profiler sees, in a way of its own.
 """
 
 from __future__ import annotations
@@ -17,23 +18,37 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 
 _LONG, _SHORT = 2400, 600
 _MORE = 6
 _IN_A_ROW, _REPEATS = 20, 7
-# What the process has in its environment, and whether replays have a stream of their own, and
-# recordings a pool of memory in common.
-_WAYS: Mapping[str, tuple[dict[str, str], bool, bool]] = {
-    "plain": ({}, False, False),
-    "own stream": ({}, True, False),
-    "one pool": ({}, False, True),
-    "one connection": ({"CUDA_DEVICE_MAX_CONNECTIONS": "1"}, False, False),
-    "32 connections": ({"CUDA_DEVICE_MAX_CONNECTIONS": "32"}, False, False),
-    "longer queues": ({"CUDA_SCALE_LAUNCH_QUEUES": "4x"}, False, False),
-    "eager modules": ({"CUDA_MODULE_LOADING": "EAGER"}, False, False),
-    "segments grow": ({"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}, False, False),
+
+
+@dataclass(frozen=True)
+class _Way:
+    """`environment` is set for the process; replays are asked for in a stream of their own;
+    recordings have one pool of memory; a profiler looks on, which takes time itself."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    own_stream: bool = False
+    one_pool: bool = False
+    profiled: bool = False
+
+
+_WAYS: Mapping[str, _Way] = {
+    "plain": _Way(),
+    "profiled": _Way(profiled=True),
+    "own stream": _Way(own_stream=True),
+    "one pool": _Way(one_pool=True),
+    "one connection": _Way({"CUDA_DEVICE_MAX_CONNECTIONS": "1"}),
+    "32 connections": _Way({"CUDA_DEVICE_MAX_CONNECTIONS": "32"}),
+    "longer queues": _Way({"CUDA_SCALE_LAUNCH_QUEUES": "4x"}),
+    "eager modules": _Way({"CUDA_MODULE_LOADING": "EAGER"}),
+    "segments grow": _Way({"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}),
 }
 
 
@@ -66,19 +81,46 @@ class _Recorded:
         return statistics.median(device), statistics.median(host)
 
 
-def measure(way: str, *, own_stream: bool, one_pool: bool) -> None:
+def _pauses(recorded: _Recorded, kernels: int) -> dict[str, float]:
+    """Microseconds between two kernels of a replay, and between two replays."""
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    replays = 5
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        for _ in range(replays):
+            recorded.replay()
+        torch.cuda.synchronize()
+    spans = sorted(
+        (each.time_range.start, each.time_range.end)
+        for each in found.events()
+        if each.device_type == DeviceType.CUDA
+    )
+    pauses = [later[0] - earlier[1] for earlier, later in pairwise(spans)]
+    ends = [number * kernels - 1 for number in range(1, replays)]
+    between = [pauses[place] for place in ends if place < len(pauses)]
+    return {
+        "kernels_seen": len(spans),
+        "within_us": round(statistics.mean(pauses), 3),
+        "between_replays_us": round(statistics.median(between), 3),
+    }
+
+
+def measure(name: str, way: _Way) -> None:
     """Record one after another, and tell of the first two after each."""
-    pool = torch.cuda.graph_pool_handle() if one_pool else None
+    pool = torch.cuda.graph_pool_handle() if way.one_pool else None
     made = [_Recorded(_LONG, pool), _Recorded(_SHORT, pool)]
 
     def tell(state: str) -> None:
-        line: dict[str, object] = {"way": way, "state": state}
-        for name, each in zip(("long", "short"), made, strict=False):
+        line: dict[str, object] = {"way": name, "state": state}
+        for length, each in zip(("long", "short"), made, strict=False):
             device, host = each.measured()
-            line |= {f"{name}_us": round(device, 1), f"{name}_host_us": round(host, 1)}
+            line |= {f"{length}_us": round(device, 1), f"{length}_host_us": round(host, 1)}
+        if way.profiled:
+            line |= _pauses(made[0], _LONG)
         print(json.dumps(line), flush=True)
 
-    def told() -> None:
+    with torch.cuda.stream(torch.cuda.Stream() if way.own_stream else None):
         tell("2 recorded")
         for count in range(3, 3 + _MORE):
             made.append(_Recorded(1, pool))
@@ -87,12 +129,6 @@ def measure(way: str, *, own_stream: bool, one_pool: bool) -> None:
         gc.collect()
         torch.cuda.empty_cache()
         tell("all but 2 dropped")
-
-    if own_stream:
-        with torch.cuda.stream(torch.cuda.Stream()):
-            told()
-    else:
-        told()
 
 
 def main(arguments: list[str]) -> int:
@@ -104,14 +140,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.one is not None:
-        _, own_stream, one_pool = _WAYS[given.one]
         with torch.no_grad():
-            measure(given.one, own_stream=own_stream, one_pool=one_pool)
+            measure(given.one, _WAYS[given.one])
         return 0
     itself = [sys.executable, "-m", "bench.accelerator_recordings", "--one"]
     ended = []
     for way in given.ways:
-        settings = [f"{name}={value}" for name, value in _WAYS[way][0].items()]
+        settings = [f"{name}={value}" for name, value in _WAYS[way].environment.items()]
         ended.append(subprocess.run(["env", *settings, *itself, way], check=False).returncode)
     return max(ended)
 
