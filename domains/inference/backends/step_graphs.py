@@ -181,7 +181,7 @@ class StepGraphs:
         self._recorder = recorder
         self._device = device
         self._recorded: OrderedDict[_Key, _Recorded | None] = OrderedDict()
-        self._layers: Layers | None = None
+        self._layers = Layers()
         self._state: Hashable = None
         self._code: Hashable = None
         self._hooks_too = True
@@ -204,9 +204,7 @@ class StepGraphs:
         self._resting = max(0, self._resting - 1)
         if self._recorder is None or self._resting:
             return network
-        if self._layers is None or self._layers.network is not network:
-            self._layers = Layers(network)
-        modules = self._layers.now()
+        modules = self._layers.of(network)
         hooks, code = hooks_of(modules), code_of(modules)
         if hooks is None or (hooks and not self._hooks_too):
             return network

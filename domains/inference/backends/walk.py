@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
+from weakref import ref
 
 import torch
 from torch import nn
@@ -26,26 +27,28 @@ def modules_of(network: nn.Module) -> list[nn.Module]:
 
 
 class Layers:
-    """A network's layers, which are walked anew only where one was put in or taken out.
+    """The layers of the network asked for last, which are walked anew only where one was put in
+    or taken out. No network lasts longer for being known here."""
 
-    Args:
-        network: Stays the same one.
-    """
+    def __init__(self) -> None:
+        self._known: list[ref[nn.Module]] = []
+        self._children: list[int] = []
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self._found: list[nn.Module] = []
-        self._children: list[nn.Module | None] = []
-
-    def now(self) -> list[nn.Module]:
+    def of(self, network: nn.Module) -> list[nn.Module]:
         """All of them, as `modules_of`."""
-        if not self._found or self._children != self._held():
-            self._found = modules_of(self.network)
-            self._children = self._held()
-        return self._found
+        found = [each() for each in self._known]
+        same = bool(found) and found[0] is network and None not in found
+        layers = [each for each in found if each is not None]
+        # What is known is there, so that nothing else can be in its place in memory.
+        if not same or self._children != _children_of(layers):
+            layers = modules_of(network)
+            self._known = [ref(each) for each in layers]
+            self._children = _children_of(layers)
+        return layers
 
-    def _held(self) -> list[nn.Module | None]:
-        return list(chain.from_iterable([each._modules.values() for each in self._found]))
+
+def _children_of(layers: list[nn.Module]) -> list[int]:
+    return [id(child) for each in layers for child in each._modules.values()]
 
 
 def data_type_of(network: nn.Module) -> torch.dtype | None:

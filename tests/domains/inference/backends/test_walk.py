@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import ref
+
 import pytest
 import torch
 from torch import nn
@@ -24,6 +26,7 @@ def network() -> nn.Module:
     tied = made["tied"]
     assert isinstance(tied, nn.Linear)
     tied.weight = shared.weight
+    made["empty"] = nn.Sequential()
     made.register_module("missing", None)
     made.register_buffer("table", torch.zeros(2))
     made.register_buffer("none", None)
@@ -48,11 +51,10 @@ def test_every_layer_and_tensor_is_found_once() -> None:
 def test_layers_are_walked_anew_where_one_was_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     walked: list[nn.Module] = []
     monkeypatch.setattr(walk, "modules_of", lambda one: walked.append(one) or modules_of(one))
-    made = network()
-    layers = Layers(made)
+    made, layers = network(), Layers()
 
     def found(walks: int) -> None:
-        assert ids(layers.now()) == ids(list(made.modules()))
+        assert ids(layers.of(made)) == ids(list(made.modules()))
         assert len(walked) == walks
 
     found(1)
@@ -67,6 +69,19 @@ def test_layers_are_walked_anew_where_one_was_changed(monkeypatch: pytest.Monkey
     del block[2]
     found(4)
     found(4)
+    other = network()
+    assert ids(layers.of(other)) == ids(list(other.modules()))
+    found(6)
+
+
+def test_known_layers_keep_no_network() -> None:
+    made, layers = network(), Layers()
+    gone = ref(made)
+    layers.of(made)
+    del made
+    assert gone() is None
+    again = network()
+    assert ids(layers.of(again)) == ids(list(again.modules()))
 
 
 def test_a_type_is_told_without_the_whole_walk() -> None:
