@@ -224,6 +224,7 @@ class StepGraphs:
     def let_go(self) -> None:
         """Drop all graphs; the device's memory is free once its cache is emptied."""
         self._recorded.clear()
+        self._code = None  # it holds on to the network
         if self._recorder is not None:
             self._recorder.let_go()
 

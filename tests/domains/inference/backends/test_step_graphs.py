@@ -444,3 +444,17 @@ def test_calls_that_are_not_parted_are_recorded_whole(
     for _ in range(3):
         stepped(unet, torch.ones(4), steps=1)
     assert recorder.recorded == 2
+
+
+def test_what_lets_go_keeps_no_network_with_code(recorder: Replaying) -> None:
+    """A model's UNet goes in the middle of its work, where a refiner needs the room."""
+    graphs, network = StepGraphs(recorder, torch.device("cpu")), Net().requires_grad_(False)
+    network.layer._compiled_call_impl = Code(network.layer)
+    for _ in range(3):
+        call(graphs.bound(network))
+    assert recorder.recorded == 1
+    gone = weakref.ref(network.layer)
+    graphs.let_go()
+    del network
+    gc.collect()
+    assert gone() is None
