@@ -20,21 +20,25 @@ LOST, RECOVERED = device_pb2.DEVICE_EVENT_KIND_LOST, device_pb2.DEVICE_EVENT_KIN
 UNLOADED = model_pb2.MODEL_EVENT_KIND_UNLOADED
 
 
-async def devices_seen(client: Client, seen: list[device_pb2.WatchDevicesResponse]) -> None:
-    """Note what becomes of the device until it is back."""
+async def devices_seen(
+    client: Client, seen: list[device_pb2.WatchDevicesResponse], watching: asyncio.Event
+) -> None:
+    """Note what becomes of the device until it is back; `watching` is set once that is seen."""
     watch = client.device.WatchDevices(
         device_pb2.WatchDevicesRequest(device_id="cpu"), metadata=client.metadata
     )
     async for event in watch:
+        watching.set()
         seen.append(event)
         if event.kind == RECOVERED:
             return
 
 
-async def unloaded(client: Client) -> model_pb2.WatchModelsResponse:
-    """The first time that a model leaves the device."""
+async def unloaded(client: Client, watching: asyncio.Event) -> model_pb2.WatchModelsResponse:
+    """The first time that a model leaves the device; `watching` is set once that is seen."""
     watch = client.model.WatchModels(model_pb2.WatchModelsRequest(), metadata=client.metadata)
     async for event in watch:
+        watching.set()
         if event.kind == UNLOADED:
             return event
     raise AssertionError("no model left the device")
@@ -49,8 +53,11 @@ async def test_a_lost_device_settles_memory_models_and_sessions_and_comes_back(
                 first, _ = await client.draw(small_request(steps=3))  # the model is loaded
                 lease = await lend(client, CPU, MIB)
                 devices: list[device_pb2.WatchDevicesResponse] = []
-                watching = asyncio.create_task(devices_seen(client, devices))
-                leaving = asyncio.create_task(unloaded(client))
+                begun = asyncio.Event(), asyncio.Event()
+                watching = asyncio.create_task(devices_seen(client, devices, begun[0]))
+                leaving = asyncio.create_task(unloaded(client, begun[1]))
+                for each in begun:  # else it waits forever for what it came too late for
+                    await each.wait()
                 events: list[event_pb2.SessionEvent] = []
                 worker = worker_of(server.process.pid)
                 async for response in client.generate(small_request(steps=40)):
