@@ -1,68 +1,61 @@
-"""What recordings cost each other on a card: how long replays of long and short ones take as
-more is recorded in the same process, and when that is given up again.
+"""What a card loses between kernels: to a second stream of the same process, and to memory that
+is set by nodes of a recording.
 
 `python -m bench.accelerator_recordings [--ways NAME ...]` measures each way in a process of its
-own, one after another: settings of CUDA and torch, and where replays are asked for. Lines of
-JSON: microseconds of a replay in a row of them, and of the host for asking. What a long and a
-short one lose tells a loss of each kernel from one of each replay; so do the pauses between
-kernels and between replays that a profiler sees, in a way of its own.
+own: how long a recording of many short kernels takes, before and after each of some rounds in
+which something is done beside it. Lines of JSON: microseconds of a replay and of the host for
+asking, and where that jumped.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from itertools import pairwise
+from typing import Any
 
 import torch
 
-_LONG, _SHORT = 2400, 600
-_MORE = 6
-_IN_A_ROW, _REPEATS = 20, 7
+from domains.inference.backends.memset_nodes import as_kernels, cuda_driver
 
-
-@dataclass(frozen=True)
-class _Way:
-    """`environment` is set for the process; replays are asked for in a stream of their own;
-    recordings have one pool of memory; a profiler looks on, which takes time itself."""
-
-    environment: Mapping[str, str] = field(default_factory=dict)
-    own_stream: bool = False
-    one_pool: bool = False
-    profiled: bool = False
-
-
-_WAYS: Mapping[str, _Way] = {
-    "plain": _Way(),
-    "profiled": _Way(profiled=True),
-    "own stream": _Way(own_stream=True),
-    "one pool": _Way(one_pool=True),
-    "one connection": _Way({"CUDA_DEVICE_MAX_CONNECTIONS": "1"}),
-    "32 connections": _Way({"CUDA_DEVICE_MAX_CONNECTIONS": "32"}),
-    "longer queues": _Way({"CUDA_SCALE_LAUNCH_QUEUES": "4x"}),
-    "eager modules": _Way({"CUDA_MODULE_LOADING": "EAGER"}),
-    "segments grow": _Way({"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}),
-}
+_KERNELS, _ROUNDS = 1200, 10
+# One of so many entries of a recording sets memory, as libraries do.
+_ERASING_EVERY = 4
+_IN_A_ROW, _REPEATS = 20, 5
+_JUMP = 1.05
 
 
 class _Recorded:
-    """So many kernels in a row, each of a few microseconds."""
+    """So many kernels in a row, each of a microsecond; some may set memory instead."""
 
-    def __init__(self, kernels: int, pool: object) -> None:
+    def __init__(
+        self,
+        kernels: int,
+        stream: Any = None,
+        *,
+        erasing: bool = False,
+        by_kernels: bool = False,
+    ) -> None:
         self._numbers = torch.zeros(1 << 18, device="cuda")
-        self._graph = torch.cuda.CUDAGraph()
+        self._erased = torch.zeros(1 << 10, device="cuda")
         self._numbers.add_(1)
-        with torch.cuda.graph(self._graph, pool=pool):
-            for _ in range(kernels):
-                self._numbers.add_(1)
-        self.replay: Callable[[], None] = self._graph.replay
+        graph = torch.cuda.CUDAGraph(True)
+        with torch.cuda.graph(graph, stream=stream):
+            for number in range(kernels):
+                if erasing and number % _ERASING_EVERY == 0:
+                    _erase(self._erased)
+                else:
+                    self._numbers.add_(1)
+        if by_kernels:
+            as_kernels(graph.raw_cuda_graph(), cuda_driver())
+        graph.instantiate()
+        self.replay: Callable[[], None] = graph.replay
 
     def measured(self) -> tuple[float, float]:
         """Microseconds of the device and of the host for one replay."""
@@ -81,74 +74,99 @@ class _Recorded:
         return statistics.median(device), statistics.median(host)
 
 
-def _pauses(recorded: _Recorded, kernels: int) -> dict[str, float]:
-    """Microseconds between two kernels of a replay, and between two replays."""
-    from torch.autograd import DeviceType
-    from torch.profiler import ProfilerActivity, profile
-
-    replays = 5
-    with profile(activities=[ProfilerActivity.CUDA]) as found:
-        for _ in range(replays):
-            recorded.replay()
-        torch.cuda.synchronize()
-    spans = sorted(
-        (each.time_range.start, each.time_range.end)
-        for each in found.events()
-        if each.device_type == DeviceType.CUDA
-    )
-    pauses = [later[0] - earlier[1] for earlier, later in pairwise(spans)]
-    ends = [number * kernels - 1 for number in range(1, replays)]
-    between = [pauses[place] for place in ends if place < len(pauses)]
-    return {
-        "kernels_seen": len(spans),
-        "within_us": round(statistics.mean(pauses), 3),
-        "between_replays_us": round(statistics.median(between), 3),
-    }
+def _erase(memory: torch.Tensor) -> None:
+    """Set memory by the driver; torch takes a kernel for it."""
+    driver = cuda_driver()
+    stream = driver.CUstream(torch.cuda.current_stream().cuda_stream)
+    (error,) = driver.cuMemsetD8Async(memory.data_ptr(), 0, memory.nbytes, stream)
+    assert error == 0, error
 
 
-def measure(name: str, way: _Way) -> None:
-    """Record one after another, and tell of the first two after each."""
-    pool = torch.cuda.graph_pool_handle() if way.one_pool else None
-    made = [_Recorded(_LONG, pool), _Recorded(_SHORT, pool)]
+class _Setting:
+    """The stream of the work, others, and what is kept."""
 
-    def tell(state: str) -> None:
-        line: dict[str, object] = {"way": name, "state": state}
-        for length, each in zip(("long", "short"), made, strict=False):
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.numbers = torch.zeros(1 << 18, device="cuda")
+        self.locked = torch.empty(1 << 18, pin_memory=True)
+        self.other = torch.cuda.Stream()
+        self.kept: list[object] = []
+        self.recorded = _Recorded(1, stream)
+
+
+def _record_more(setting: _Setting) -> None:
+    setting.kept.append(_Recorded(1, setting.stream))
+
+
+def _elsewhere(act: Callable[[_Setting], object]) -> Callable[[_Setting], None]:
+    def done(setting: _Setting) -> None:
+        with torch.cuda.stream(setting.other):
+            act(setting)
+
+    return done
+
+
+_Beside = Callable[[_Setting], None]
+# What is done in each round; whether work is in a stream of its own instead of the default one.
+_WAYS: Mapping[str, tuple[_Beside, bool]] = {
+    "recordings, default stream": (_record_more, False),
+    "recordings, one stream": (_record_more, True),
+    "a kernel elsewhere": (_elsewhere(lambda setting: setting.numbers.add_(1)), True),
+    "a replay elsewhere": (_elsewhere(lambda setting: setting.recorded.replay()), True),
+    "a copy from the host elsewhere": (
+        _elsewhere(lambda setting: setting.numbers.copy_(setting.locked, non_blocking=True)),
+        True,
+    ),
+}
+_NODES = "memory set by nodes and by kernels"
+
+
+def _measure(name: str) -> None:
+    act, own = _WAYS[name]
+    stream = torch.cuda.Stream() if own else None
+    with nullcontext() if stream is None else torch.cuda.stream(stream):
+        setting, long = _Setting(stream), _Recorded(_KERNELS, stream)
+        for _ in range(_ROUNDS):  # more kernels than it takes
+            setting.numbers.add_(1)
+        found = [long.measured()[0]]
+        for _ in range(_ROUNDS):
+            act(setting)
+            torch.cuda.synchronize()
+            found.append(long.measured()[0])
+    pairs = enumerate(pairwise(found), 1)
+    jumped = [place for place, (one, other) in pairs if other > one * _JUMP]
+    told = {"way": name, "first_us": round(found[0], 1), "last_us": round(found[-1], 1)}
+    print(json.dumps(told | {"jumped_in_round": jumped}), flush=True)
+
+
+def _measure_nodes() -> None:
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for by_kernels in (False, True):
+            each = _Recorded(_KERNELS, stream, erasing=True, by_kernels=by_kernels)
             device, host = each.measured()
-            line |= {f"{length}_us": round(device, 1), f"{length}_host_us": round(host, 1)}
-        if way.profiled:
-            line |= _pauses(made[0], _LONG)
-        print(json.dumps(line), flush=True)
-
-    with torch.cuda.stream(torch.cuda.Stream() if way.own_stream else None):
-        tell("2 recorded")
-        for count in range(3, 3 + _MORE):
-            made.append(_Recorded(1, pool))
-            tell(f"{count} recorded")
-        del made[2:]
-        gc.collect()
-        torch.cuda.empty_cache()
-        tell("all but 2 dropped")
+            told = {"way": _NODES, "by_kernels": by_kernels, "replay_us": round(device, 1)}
+            print(json.dumps(told | {"asking_us": round(host, 1)}), flush=True)
 
 
 def main(arguments: list[str]) -> int:
     """Measure the ways that are named."""
+    names = [*_WAYS, _NODES]
     parser = argparse.ArgumentParser(
         prog="python -m bench.accelerator_recordings", description=__doc__
     )
-    parser.add_argument("--ways", nargs="*", default=list(_WAYS), choices=_WAYS)
+    parser.add_argument("--ways", nargs="*", default=names, choices=names)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.one is not None:
         with torch.no_grad():
-            measure(given.one, _WAYS[given.one])
+            if given.one == _NODES:
+                _measure_nodes()
+            else:
+                _measure(given.one)
         return 0
     itself = [sys.executable, "-m", "bench.accelerator_recordings", "--one"]
-    ended = []
-    for way in given.ways:
-        settings = [f"{name}={value}" for name, value in _WAYS[way].environment.items()]
-        ended.append(subprocess.run(["env", *settings, *itself, way], check=False).returncode)
-    return max(ended)
+    return max(subprocess.run([*itself, way], check=False).returncode for way in given.ways)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from domains.chain.jobs import (
     StepBenchmarkReport,
 )
 from domains.device.backends import faults
+from domains.device.backends.work_stream import settle_stream
 from domains.device.errors import DeviceLost
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
 from domains.device.types import LoadedComponent
@@ -76,6 +77,7 @@ class Engine:
     def __init__(self, device: str, code_dir: Path | None = None) -> None:
         settle_libraries()
         self._device = torch.device(device)
+        settle_stream(self._device)
         self._loader = Loader(self._device, self._count, code_dir)
         self.lane = lane_of(self._device)
         """Where pictures are decoded beside the steps of the next ones; None: nowhere."""

@@ -19,6 +19,8 @@ from torch.utils import _pytree as pytree
 
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import backend_of
+from domains.device.backends.work_stream import work_stream
+from domains.inference.backends import memset_nodes
 from domains.inference.backends.beside import one_at_a_time
 from domains.inference.backends.network_state import Places, code_of, hooks_of, weights_of
 from domains.inference.backends.tree_forms import as_key
@@ -95,13 +97,25 @@ class CudaRecorder:
         """See `Recorder`."""
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
+        driver = memset_nodes.cuda_driver()
+        graph = torch.cuda.CUDAGraph() if driver is None else torch.cuda.CUDAGraph(True)
         # Other threads ask the device how much memory is free meanwhile.
         with (
             torch.cuda.device(self._device),
-            torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
+            torch.cuda.graph(
+                graph,
+                pool=self._pool,
+                stream=work_stream(self._device),
+                capture_error_mode="thread_local",
+            ),
         ):
             result = run()
+        if driver is not None:
+            try:
+                memset_nodes.as_kernels(graph.raw_cuda_graph(), driver)
+            except RuntimeError as error:  # it is slower as it is, and does the same
+                _log.warning("memory is not set by kernels: %s", error)
+            graph.instantiate()
         return graph.replay, result
 
     def let_go(self) -> None:

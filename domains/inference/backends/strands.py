@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from domains.device.backends.torch_gauge import backend_of
+from domains.device.backends.work_stream import settle_stream
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -57,8 +58,8 @@ class Strand(Generic[Question, Answer, Result]):
     """One of them.
 
     Args:
-        work: Is given the strand. Its gradients are off, and torch's current device is the
-            given one, as both belong to threads.
+        work: Is given the strand. Its gradients are off, torch's current device is the
+            given one, and its stream that of all work: each belongs to a thread.
         device: Where it computes.
     """
 
@@ -142,6 +143,7 @@ class Strand(Generic[Question, Answer, Result]):
         choose = getattr(backend_of(self._device), "device", None)
         try:
             with torch.no_grad(), nullcontext() if choose is None else choose(self._device):
+                settle_stream(self._device)
                 ended = Ended(self._work(self))
         except BaseException as error:
             ended = Ended(error=error)
