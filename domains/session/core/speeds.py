@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import OrderedDict, deque
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from itertools import islice
 from math import log
+from statistics import median_low
 from typing import Annotated, Any, TypeVar
 
 from msgspec import Meta
@@ -16,8 +17,7 @@ from domains.session.types import Phase
 
 Key = TypeVar("Key")
 _MOST_KEPT = 4_096
-_NEWEST_SHARE = 0.3
-"""How much the newest measurement counts beside all that came before."""
+_WINDOW = 5
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,26 @@ _Place = tuple[str, str, str]
 """A device, a model and a manner."""
 
 
+class _Newest:
+    """The middle of the newest measurements, the lower one of two: a worker's first work of a
+    kind takes several times as long as all that follows, and says nothing of it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._newest = deque((seconds,), _WINDOW)
+        self.middle = seconds
+
+    def add(self, seconds: float) -> None:
+        """One more measurement."""
+        self._newest.append(seconds)
+        self.middle = median_low(self._newest)
+
+
 class Speeds:
     """What was measured; what is oldest is forgotten first."""
 
     def __init__(self) -> None:
-        self._rates: OrderedDict[tuple[_Place, int], dict[Phase, float]] = OrderedDict()
-        self._loads: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._rates: OrderedDict[tuple[_Place, int], dict[Phase, _Newest]] = OrderedDict()
+        self._loads: OrderedDict[tuple[str, str], _Newest] = OrderedDict()
         self.lessons = 0
         """How often something was learned."""
 
@@ -84,7 +98,7 @@ class Speeds:
         loading = seconds.get(Phase.LOADING_MODEL, 0.0)
         if loading > 0.0:  # it was not loaded already
             place = (device_id, effort.model_id)
-            self._loads[place] = _with(self._loads.get(place), loading)
+            _add(self._loads, place, loading)
             _keep_newest(self._loads, place)
         if effort.amounts:
             key = ((device_id, effort.model_id, effort.manner), effort.pixels)
@@ -92,17 +106,16 @@ class Speeds:
             _keep_newest(self._rates, key)
             for phase, amount in effort.amounts.items():
                 if amount > 0.0:
-                    rate = seconds.get(phase, 0.0) / amount
-                    rates[phase] = _with(rates.get(phase), rate)
+                    _add(rates, phase, seconds.get(phase, 0.0) / amount)
 
     def measured(self) -> MeasuredSpeeds:
         """The newest of what was learned."""
         rates = [
-            Rate(*place, pixels, dict(seconds))
+            Rate(*place, pixels, {phase: each.middle for phase, each in seconds.items()})
             for (place, pixels), seconds in islice(reversed(self._rates.items()), MOST_TOLD)
         ]
         loads = [
-            Loading(*key, seconds)
+            Loading(*key, seconds.middle)
             for key, seconds in islice(reversed(self._loads.items()), MOST_TOLD)
         ]
         return MeasuredSpeeds(tuple(rates[::-1]), tuple(loads[::-1]))
@@ -111,9 +124,11 @@ class Speeds:
         """Know what was learned in an earlier run; to be called before anything is learned."""
         for rate in earlier.rates:
             place = (rate.device_id, rate.model_id, rate.manner)
-            self._rates[place, rate.pixels] = dict(rate.seconds)
+            self._rates[place, rate.pixels] = {
+                phase: _Newest(seconds) for phase, seconds in rate.seconds.items()
+            }
         for load in earlier.loads:
-            self._loads[load.device_id, load.model_id] = load.seconds
+            self._loads[load.device_id, load.model_id] = _Newest(load.seconds)
 
     def work_seconds(self, device_id: str, effort: Effort) -> float | None:
         """How long the work itself takes on that device, without loading.
@@ -137,7 +152,7 @@ class Speeds:
         amounts = {phase: amount for phase, amount in effort.amounts.items() if amount > 0.0}
         if not amounts.keys() <= rates.keys():
             return None
-        return {phase: rates[phase] * amount for phase, amount in amounts.items()}
+        return {phase: rates[phase].middle * amount for phase, amount in amounts.items()}
 
     def load_seconds(self, device_id: str, model_id: str) -> float | None:
         """How long the model takes to load there; on another device where only that was
@@ -145,16 +160,18 @@ class Speeds:
         """
         there = self._loads.get((device_id, model_id))
         if there is not None:
-            return there
-        elsewhere = (took for (_, known), took in self._loads.items() if known == model_id)
+            return there.middle
+        elsewhere = (
+            took.middle for (_, known), took in self._loads.items() if known == model_id
+        )
         return max(elsewhere, default=None)
 
 
-def _with(average: float | None, measured: float) -> float:
-    """The average with one more measurement, the newer the heavier."""
-    if average is None:
-        return measured
-    return average + _NEWEST_SHARE * (measured - average)
+def _add(known: MutableMapping[Key, _Newest], key: Key, seconds: float) -> None:
+    if key in known:
+        known[key].add(seconds)
+    else:
+        known[key] = _Newest(seconds)
 
 
 def _keep_newest(kept: OrderedDict[Key, Any], newest: Key) -> None:

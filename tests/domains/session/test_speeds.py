@@ -44,14 +44,23 @@ def test_the_closest_size_counts() -> None:
     assert speeds.work_seconds("cuda:0", effort(1.0, pixels=9_000)) == pytest.approx(5.0)
 
 
-def test_newer_measurements_win_slowly() -> None:
+def test_the_first_work_of_a_worker_is_soon_forgotten() -> None:
+    """It takes several times as long as what follows."""
     speeds = Speeds()
-    speeds.learn("cuda:0", effort(1.0), {STEPS: 1.0})
+    speeds.learn("cuda:0", effort(1.0), {LOAD: 9.0, STEPS: 4.0})
+    assert speeds.work_seconds("cuda:0", effort(1.0)) == pytest.approx(4.0)
+    speeds.learn("cuda:0", effort(1.0), {LOAD: 3.0, STEPS: 1.25})
+    assert speeds.work_seconds("cuda:0", effort(1.0)) == pytest.approx(1.25)
+    assert speeds.load_seconds("cuda:0", "emoji") == pytest.approx(3.0)
+
+
+def test_what_takes_longer_now_is_believed_once_most_of_the_newest_do() -> None:
+    speeds = Speeds()
+    for took in (1.0, 1.0, 1.0, 2.0, 2.0):
+        speeds.learn("cuda:0", effort(1.0), {STEPS: took})
+        assert speeds.work_seconds("cuda:0", effort(1.0)) == pytest.approx(1.0)
     speeds.learn("cuda:0", effort(1.0), {STEPS: 2.0})
-    assert speeds.work_seconds("cuda:0", effort(1.0)) == pytest.approx(1.3)
-    for _ in range(40):
-        speeds.learn("cuda:0", effort(1.0), {STEPS: 2.0})
-    assert speeds.work_seconds("cuda:0", effort(1.0)) == pytest.approx(2.0, rel=1e-3)
+    assert speeds.work_seconds("cuda:0", effort(1.0)) == pytest.approx(2.0)
 
 
 def test_a_model_that_lay_there_already_teaches_nothing_about_loading() -> None:
