@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from functools import lru_cache
 from typing import Any
@@ -25,7 +24,7 @@ from domains.inference.types import (
     resolved,
 )
 from domains.model.backends.bounds import Config
-from domains.model.backends.constructor import accepted_by
+from domains.model.backends.constructor import accepted_by, named_parameters
 
 _SWITCHES = {
     SigmaSpacing.KARRAS: "use_karras_sigmas",
@@ -71,7 +70,6 @@ def step_options(
     scheduler: Any, settings: SchedulerSettings, generator: torch.Generator
 ) -> dict[str, Any]:
     """What this scheduler's `step` takes besides prediction, timestep and sample."""
-    parameters = inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {}
     if settings.scheduler is Scheduler.DDIM:
         options["eta"] = (settings.ddim or DdimOptions()).eta
@@ -88,7 +86,7 @@ def step_options(
             options["s_tmax"] = settings.churn.greatest_sigma
     if settings.linear_multistep is not None:
         options["order"] = settings.linear_multistep.order
-    if "generator" in parameters:
+    if "generator" in named_parameters(type(scheduler).step):
         options["generator"] = generator
     return options
 

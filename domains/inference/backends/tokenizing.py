@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import structs
@@ -19,6 +19,8 @@ from domains.weighted_prompts import Section
 
 Span = list[tuple[int, float]]
 """Tokens with their weights."""
+# Texts of a series are the same again and again, and reading one takes a while.
+_MOST_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,22 @@ class Tokenizer:
     library: Any
     window: int
     vocab_size: int
+    _encoded: dict[str, Tokenized] = field(default_factory=dict, compare=False, repr=False)
 
     def encode(self, text: str) -> Tokenized:
-        """A text as one chunk, cut where the window is full.
+        """A text as one chunk, cut where the window is full; the texts asked for last are kept.
 
         Raises:
             FailedPrecondition: MODEL_CONFIG_INVALID when the tokenizer fails, or gives a
                 number that the encoder has no embedding for.
         """
+        found = self._encoded.pop(text, None) or self._read(text)
+        self._encoded[text] = found
+        if len(self._encoded) > _MOST_KEPT:
+            del self._encoded[next(iter(self._encoded))]
+        return found
+
+    def _read(self, text: str) -> Tokenized:
         with blamed_on(self.plan.component):
             ids = self.library(
                 text, padding="max_length", max_length=self.window, truncation=True

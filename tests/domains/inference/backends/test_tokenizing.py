@@ -211,3 +211,30 @@ def test_what_the_library_raises_at_use_is_the_models_fault(folder: Path) -> Non
         "file": "tokenizer",
         "cause": "ValueError",
     }
+
+
+def test_a_text_is_read_once_while_it_is_among_the_newest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, asked = built(folder), []
+    kind = type(tokenizer.library)
+    read = kind.__call__
+
+    def counted(self: Any, text: str, **how: Any) -> Any:
+        asked.append(text)
+        return read(self, text, **how)
+
+    monkeypatch.setattr(kind, "__call__", counted)
+    first = tokenizer.encode("an apple")
+    others = [f"{number} pears" for number in range(63)]
+    for text in (*others, "an apple", *others[1:]):
+        tokenizer.encode(text)
+    once = len(asked)
+    assert set(asked) == {"an apple", *others}
+    assert tokenizer.encode("an apple") == first
+    assert len(asked) == once
+    tokenizer.encode("a plum")  # one too many: the first pears were asked for longest ago
+    assert tokenizer.encode("an apple") == first
+    tokenizer.encode(others[0])
+    assert asked[once:].count("an apple") == 0
+    assert asked[-1] == others[0]
