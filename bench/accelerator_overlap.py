@@ -1,6 +1,7 @@
-"""Several pictures of one job, each decoded beside the next one's steps and not, in one
-process: times, whether the bytes are the same, and the most memory. On a card, with an SDXL
-checkpoint of 6.9 GB of random numbers that is made in FOLDER if it is not there yet.
+"""Several pictures of one job, each decoded beside the next one's steps, in a stream of its
+own, and not, in one process: times, whether the bytes are the same, and the most memory. On a
+card, with an SDXL checkpoint of 6.9 GB of random numbers that is made in FOLDER if it is not
+there yet.
 
 `python -m bench.accelerator_overlap FOLDER --out OUT` writes `overlap.json` and `overlap.md` to
 OUT. With `--tiny` a model of a megabyte draws tiny pictures, on a processor where there is no
@@ -25,7 +26,7 @@ from typing import Any
 import torch
 
 from bench.model_files import write_single_file
-from domains.inference.backends.beside import Lane
+from domains.inference.backends.beside import Lane, StreamLane
 from domains.inference.backends.engine import Engine
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import (
@@ -42,6 +43,11 @@ from tests.fakes.tiny_models import save_sdxl
 
 _MIB = 2**20
 _EDGES, _TINY_EDGES = (1024, 512), (64,)
+_WAYS = {
+    "alone": "in turn, before any was decoded beside",
+    "in_turn": "in turn",
+    "beside": "beside",
+}
 _Figures = dict[str, float]
 
 
@@ -135,7 +141,12 @@ class Bench:
         }
 
     def compared(self, edge: int) -> dict[str, Any]:
-        """Both ways in turn, after one of each that does not count."""
+        """In turn alone, and then both ways by turns, after one of each that does not count.
+
+        What was decoded beside steps once, makes a card slower for good.
+        """
+        self.draw(edge, beside=False)
+        alone = [self.draw(edge, beside=False)[1] for _ in range(self.rounds)]
         first = {way: self.draw(edge, beside=way)[0].files for way in (False, True)}
         same = first[False] == first[True]
         memory = {way: self.memory(edge, beside=way) for way in (False, True)}
@@ -146,13 +157,14 @@ class Bench:
                 same = same and heard.files == first[False]
                 rounds[way].append(figures)
         found: dict[str, Any] = {
+            "alone": _medians(alone),
             "in_turn": _medians(rounds[False]) | memory[False],
             "beside": _medians(rounds[True]) | memory[True],
             "in_turn_job_s": [round(each["job_s"], 4) for each in rounds[False]],
             "beside_job_s": [round(each["job_s"], 4) for each in rounds[True]],
             "same_bytes": same,
         }
-        found["times"] = round(found["in_turn"]["job_s"] / found["beside"]["job_s"], 4)
+        found["times"] = round(found["alone"]["job_s"] / found["beside"]["job_s"], 4)
         return found
 
 
@@ -172,7 +184,7 @@ def _table(found: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for size, each in found["sizes"].items():
-        for way in ("in_turn", "beside"):
+        for way, words in _WAYS.items():
             row = each[way]
             memory = ", ".join(
                 f"{row[name]:.0f}"
@@ -180,7 +192,7 @@ def _table(found: dict[str, Any]) -> str:
                 if name in row
             )
             lines.append(
-                f"| {size} | {way.replace('_', ' ')} | {row['job_s']:.3f} | "
+                f"| {size} | {words} | {row['job_s']:.3f} | "
                 f"{row['step_ms']:.2f} | {row['decode_s']:.3f} | {row['decoded_beside']:.0f} | "
                 f"{memory or '-'} | {'yes' if each['same_bytes'] else 'NO'} |"
             )
@@ -209,15 +221,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--edges", type=int, nargs="*", help="One by one in fresh processes.")
     parser.add_argument("--tiny", action="store_true", help="See that it runs.")
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
     given.out.mkdir(parents=True, exist_ok=True)
     card = torch.cuda.is_available()
     engine = Engine("cuda:0" if card else "cpu")
-    lane = engine.lane or (nullcontext if given.tiny else None)
-    if lane is None:
+    if not card and not given.tiny:
         parser.error("there is no card; --tiny runs on a processor")
+    lane = StreamLane(torch.device("cuda:0")) if card else nullcontext
     place = _model(given.folder, tiny=given.tiny)
     bench = Bench(engine, place, lane, given.pictures, given.steps, given.rounds)
     found: dict[str, Any] = {
@@ -228,7 +241,7 @@ def main(arguments: list[str]) -> int:
         "rounds": given.rounds,
         "sizes": {},
     }
-    for edge in _TINY_EDGES if given.tiny else _EDGES:
+    for edge in given.edges or (_TINY_EDGES if given.tiny else _EDGES):
         found["sizes"][f"{edge}x{edge}"] = bench.compared(edge)
         # What is known is kept, whatever happens to the next size.
         (given.out / "overlap.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -1,4 +1,5 @@
-"""Pictures decoded beside the next ones' steps on a card: the bytes of decoding in turn."""
+"""Pictures decoded beside the next ones' steps in a stream of a card: the bytes of decoding in
+turn, as it is done there."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from domains.inference.backends import through_vae
+from domains.inference.backends.beside import StreamLane
 from domains.inference.backends.engine import Engine
-from domains.inference.types import SecondPass, SecondPassUpscale, resolved
+from domains.inference.types import SecondPass, SecondPassUpscale
 from domains.session.jobs import EncodedImage
 from domains.session.types import PreviewSettings
 from tests.accelerator.test_step_graphs import WORK
@@ -54,7 +56,9 @@ def drawn(engine: Engine, job: Any) -> list[bytes]:
 def test_the_bytes_are_those_of_decoding_in_turn(
     engine: Engine, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, lane = changed(SEVERAL, **changes), resolved(engine.lane)
+    job = changed(SEVERAL, **changes)
+    assert engine.lane is None
+    in_turn = drawn(engine, job)
     threads: list[bool] = []
     real = through_vae.decode_pixels
 
@@ -63,11 +67,10 @@ def test_the_bytes_are_those_of_decoding_in_turn(
         return real(*inputs, **how)
 
     monkeypatch.setattr(through_vae, "decode_pixels", noted)
-    first = drawn(engine, job)
-    assert threads.count(False) == 3
-    again = drawn(engine, job)  # with recorded steps
-    engine.lane = None
+    engine.lane = StreamLane(torch.device("cuda:0"))
     try:
-        assert drawn(engine, job) == first == again
+        beside = drawn(engine, job)
+        assert threads.count(False) == 3
+        assert beside == in_turn == drawn(engine, job)  # with recorded steps
     finally:
-        engine.lane = lane
+        engine.lane = None

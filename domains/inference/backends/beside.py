@@ -17,6 +17,7 @@ import torch
 
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import backend_of, single_threaded
+from domains.device.backends.work_stream import work_stream
 from domains.errors import Cancelled, DeadlineExceeded
 from domains.session.jobs import WorkPaused
 
@@ -38,19 +39,23 @@ class _Dropped(Exception):
 
 
 def lane_of(device: torch.device) -> Lane | None:
-    """Where work beside the main thread's runs; None on devices that do one thing at a time."""
-    backend = backend_of(device)
+    """Where work beside the main thread's runs; None on devices that do one thing at a time,
+    and where a second stream costs more than it gains."""
     needed = ("Stream", "stream", "current_stream", "device")
-    if single_threaded(device) or not all(hasattr(backend, name) for name in needed):
+    if (
+        single_threaded(device)
+        or not all(hasattr(backend_of(device), name) for name in needed)
+        or work_stream(device) is not None
+    ):
         return None
-    return _Streams(device, backend)
+    return StreamLane(device)
 
 
-class _Streams:
+class StreamLane:
     """A stream of its own, always the same: the allocator keeps what it had for it alone."""
 
-    def __init__(self, device: torch.device, backend: Any) -> None:
-        self._device, self._backend = device, backend
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._backend = device, backend_of(device)
         self._stream: Any = None
 
     def __call__(self) -> AbstractContextManager[None]:
