@@ -196,6 +196,7 @@ class Drawing:
             self.clock,
             self._telling,
             self._note,
+            self._late,
         )
 
     def _portions(self, refining: Refining | None) -> list[range]:
@@ -323,6 +324,11 @@ class Drawing:
         with self.clock.time("prepare_input"):
             return self._sources.larger(latents, settings, index)
 
+    def _late(self) -> bool:
+        """Whether steps are queued as late as can be: encoders hold up all Python while they
+        are at it."""
+        return self.use.alone and not self._finishing.at_work
+
     def _denoise(
         self,
         index: int,
@@ -363,8 +369,7 @@ class Drawing:
             check_stop=self.context.check_stop,
             make_room=model.make_room,
             loop=loops.next(scheduler, noise.generator, model.device),
-            # Encoders hold up all Python while they are at it.
-            late=lambda: self.use.alone and not self._finishing.at_work,
+            late=self._late,
             addition=all_of(
                 Control(
                     [

@@ -53,7 +53,8 @@ class Refining:
     """The refiner's part of resolved `settings`, those of the last pass.
 
     `parts` are what the request works with, `sources` what it starts from. `telling` hears of
-    its steps, counted over both models. `note` takes what was done otherwise than usual.
+    its steps, counted over both models. `note` takes what was done otherwise than usual. `late`
+    says whether steps are queued as late as can be.
     """
 
     part: RefinerPart
@@ -64,6 +65,7 @@ class Refining:
     clock: Clock
     telling: StepTelling
     note: Callable[[Iterable[Degradation]], None]
+    late: Callable[[], bool]
     _conditioning: Conditioning | None = field(default=None, init=False)
 
     @property
@@ -130,6 +132,7 @@ class Refining:
                 check_stop=self.context.check_stop,
                 make_room=model.make_room,
                 loop=begun.loops.next(scheduler, begun.noise.generator, model.device),
+                late=self.late,
             )
             check_latents(latents)
         return replace(begun, latents=latents)
