@@ -102,10 +102,15 @@ class Place:
         worker = self._worker
         if worker is None:
             return WorkerStatus(self._state, self._explanation)
+        state, explanation, process_id = self._state, self._explanation, worker.process_id
+        if worker.ended.done():
+            process_id = 0
+            if state is DeviceState.READY:  # what follows from its end is being judged
+                state, explanation = DeviceState.RECOVERING, "The worker has ended."
         return WorkerStatus(
-            self._state,
-            self._explanation,
-            process_id=0 if worker.ended.done() else worker.process_id,
+            state,
+            explanation,
+            process_id=process_id,
             start_time=worker.start_time,
             restart_count=self._lives - 1,
             heartbeat_time=worker.conversation.heartbeat_time,

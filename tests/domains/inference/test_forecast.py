@@ -30,6 +30,7 @@ from domains.model.core.estimates import weights_by_header
 from domains.model.core.room import CONTROLLED_PLAIN, SPARE_BYTES, STEP_PLAIN, union_factor
 from domains.model.types import Component, ModelType
 from domains.processing.batches.types import ItemWork, Settled
+from domains.session.core.speeds import Effort
 from domains.session.types import Phase
 from domains.values import ByteFigure, ControlNetType, DegradationKind, FigureQuality
 from tests.domains.inference.conftest import MODEL, Bench, request
@@ -89,9 +90,8 @@ async def test_nothing_is_told_where_headers_do_not_say(bench: Bench) -> None:
 async def test_time_is_told_from_what_was_measured(bench: Bench) -> None:
     await draw(bench)  # one second of two steps
     known = await bench.generations.validate(request(SETTINGS))
-    effort = bench.sessions.all()[0].effort
-    assert effort is not None
-    bench.sessions.speeds.learn("cpu:0", effort, {Phase.LOADING_MODEL: 5.0})
+    loading = Effort(bench.sessions.all()[0].model_id)
+    bench.sessions.speeds.learn("cpu:0", loading, {Phase.LOADING_MODEL: 5.0})
     twice = await bench.generations.validate(request(structs.replace(SETTINGS, steps=4)))
 
     assert known.forecast is not None

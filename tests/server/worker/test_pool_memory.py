@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -35,6 +36,7 @@ from domains.memory.types import (
     SegmentRegion,
 )
 from domains.values import TensorDataType
+from server.worker.front.judge import Judge
 from server.worker.front.pool import WorkerPool
 from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import (
@@ -339,6 +341,29 @@ async def test_an_order_that_loses_the_device_ends_the_worker(tmp_path: Path, ho
             lambda now: now.state is DeviceState.READY and now.process_id != process_id,
         )
         assert status.restart_count == 1
+
+
+async def test_a_device_is_not_ready_while_its_workers_end_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judging, goes_on, real = asyncio.Event(), asyncio.Event(), Judge.judge
+
+    async def slow(*given: Any) -> Any:
+        judging.set()
+        await goes_on.wait()
+        return await real(*given)
+
+    monkeypatch.setattr(Judge, "judge", slow)
+    async with running(tmp_path, scripted()) as pool:
+        await ready(pool)
+        with pytest.raises(Unavailable):
+            await pool.allocate(DEVICE, "lost", 1)
+        await judging.wait()
+        status = pool.status(DEVICE)
+        goes_on.set()
+        assert (status.state, status.process_id) == (DeviceState.RECOVERING, 0)
+        assert status.explanation == "The worker has ended."
+        assert (await ready(pool)).process_id
 
 
 async def test_stopping_the_pool_ends_orders(tmp_path: Path, segments: HostSegments) -> None:
