@@ -41,6 +41,7 @@ _NOT_QUICK = (
     "tests/domains/inference/backends/",
     "tests/domains/device/test_faults.py",
     "tests/domains/device/test_selftest.py",
+    "tests/domains/device/test_work_stream.py",
     "tests/domains/inference/test_schedule_rules.py",
     "tests/domains/memory/test_buffers.py",
     "tests/domains/memory/test_comparing.py",
