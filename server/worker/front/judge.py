@@ -29,6 +29,13 @@ def state_after(death: Death, verdict: Verdict) -> DeviceState:
     return DeviceState.QUARANTINED if verdict.quarantined else DeviceState.RECOVERING
 
 
+def unjudged(state: DeviceState, explanation: str) -> tuple[DeviceState, str]:
+    """How a device is told whose worker has ended, until that is judged."""
+    if state is DeviceState.READY:
+        return DeviceState.RECOVERING, "The worker has ended."
+    return state, explanation
+
+
 class Judge:
     """Judges one device's deaths.
 

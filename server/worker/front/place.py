@@ -23,7 +23,7 @@ from domains.session.jobs import WorkPaused
 from server.worker.front.child_options import ChildOptions
 from server.worker.front.death import Death, death_of
 from server.worker.front.environment import child_environment
-from server.worker.front.judge import Judge, state_after
+from server.worker.front.judge import Judge, state_after, unjudged
 from server.worker.front.memory_orders import Pending
 from server.worker.front.refusals import lost, out_of_use
 from server.worker.front.restart import RestartRules
@@ -102,15 +102,10 @@ class Place:
         worker = self._worker
         if worker is None:
             return WorkerStatus(self._state, self._explanation)
-        state, explanation, process_id = self._state, self._explanation, worker.process_id
-        if worker.ended.done():
-            process_id = 0
-            if state is DeviceState.READY:  # what follows from its end is being judged
-                state, explanation = DeviceState.RECOVERING, "The worker has ended."
+        how = (self._state, self._explanation)
         return WorkerStatus(
-            state,
-            explanation,
-            process_id=process_id,
+            *(unjudged(*how) if worker.ended.done() else how),
+            process_id=worker.process_id,
             start_time=worker.start_time,
             restart_count=self._lives - 1,
             heartbeat_time=worker.conversation.heartbeat_time,

@@ -116,8 +116,9 @@ class Supervisor:
 
     @property
     def process_id(self) -> int:
-        """The process, or 0 before it was spawned."""
-        return 0 if self._process is None else self._process.process_id
+        """The process, or 0 before it was spawned and once it has ended."""
+        process = self._process
+        return 0 if process is None or self.ended.done() else process.process_id
 
     @property
     def usable(self) -> bool:
