@@ -119,7 +119,7 @@ def encode_png(pixels: Pixels) -> bytes:
     height, width, channels = pixels.shape
     if fpng_py is not None:
         encode = fpng_py.fpng_encode_image_to_memory
-        return bytes(encode(pixels.tobytes(), width, height, channels))
+        return bytes(encode(np.ascontiguousarray(pixels), width, height, channels))
     return encode_png_with_pillow(pixels)
 
 
