@@ -84,6 +84,12 @@ def test_both_png_encoders_give_the_same_pixels(pixels, monkeypatch):
     assert images.encode_png(pixels) == slow
 
 
+def test_pixels_may_lie_in_any_order(pixels):
+    turned = pixels[:, ::-1]
+    png = images.encode_png(turned)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), turned)
+
+
 def test_only_a_png_takes_text():
     with pytest.raises(ValueError, match="not a PNG"):
         insert_text(b"GIF89a", {"parameters": "x"})
