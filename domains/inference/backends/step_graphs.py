@@ -99,28 +99,30 @@ class CudaRecorder:
             self._pool = torch.cuda.graph_pool_handle()
         driver = memset_nodes.cuda_driver()
         graph = torch.cuda.CUDAGraph() if driver is None else torch.cuda.CUDAGraph(True)
-        # Other threads ask the device how much memory is free meanwhile.
-        with (
-            torch.cuda.device(self._device),
-            torch.cuda.graph(
+        with torch.cuda.device(self._device):
+            # Other threads ask the device how much memory is free meanwhile.
+            with torch.cuda.graph(
                 graph,
                 pool=self._pool,
                 stream=work_stream(self._device),
                 capture_error_mode="thread_local",
-            ),
-        ):
-            result = run()
-        if driver is not None:
-            try:
-                memset_nodes.as_kernels(graph.raw_cuda_graph(), driver)
-            except RuntimeError as error:  # it is slower as it is, and does the same
-                _log.warning("memory is not set by kernels: %s", error)
-            graph.instantiate()
+            ):
+                result = run()
+            if driver is not None:
+                _instantiate(graph, driver)
         return graph.replay, result
 
     def let_go(self) -> None:
         """See `Recorder`."""
         self._pool = None
+
+
+def _instantiate(graph: Any, driver: Any) -> None:
+    try:
+        memset_nodes.as_kernels(graph.raw_cuda_graph(), driver)
+    except RuntimeError as error:  # it is slower as it is, and does the same
+        _log.warning("memory is not set by kernels: %s", error)
+    graph.instantiate()
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
