@@ -18,7 +18,6 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from domains.device.backends import faults
-from domains.device.backends.torch_gauge import backend_of
 from domains.device.backends.work_stream import work_stream
 from domains.inference.backends import memset_nodes
 from domains.inference.backends.beside import one_at_a_time
@@ -127,7 +126,7 @@ def _instantiate(graph: Any, driver: Any) -> None:
 
 def recorder_for(device: torch.device) -> Recorder | None:
     """What records on a device; None where nothing does."""
-    return CudaRecorder(device) if hasattr(backend_of(device), "CUDAGraph") else None
+    return None if work_stream(device) is None else CudaRecorder(device)
 
 
 class _Key(NamedTuple):

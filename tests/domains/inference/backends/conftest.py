@@ -31,6 +31,7 @@ from domains.session.jobs import EncodedImage
 from domains.session.types import Preview, ProgressEvent, StepFinished
 from domains.values import ModelPlace
 from tests.fakes.jobs import Listener, changed
+from tests.fakes.tiny_models import save_sdxl
 from tests.libraries import DTYPE
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
@@ -81,6 +82,12 @@ def work() -> GenerationJob:
 @pytest.fixture(scope="session")
 def engine() -> Engine:
     return Engine("cpu")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SDXL model of a megabyte."""
+    return save_sdxl(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

@@ -35,7 +35,6 @@ from domains.session.types import (
 )
 from domains.values import DegradationKind
 from tests.fakes.jobs import Listener, changed
-from tests.fakes.tiny_models import save_sdxl
 
 STEPS = 3
 LONG = 30.0
@@ -45,11 +44,6 @@ Event = Any
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     return Engine("cpu")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_sdxl(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

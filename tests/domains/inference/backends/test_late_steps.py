@@ -16,7 +16,6 @@ from domains.inference.backends.image_output import ImageOutput
 from domains.inference.jobs import GenerationJob
 from tests.domains.inference.backends.test_refiner import using
 from tests.fakes.jobs import Listener, changed
-from tests.fakes.tiny_models import save_sdxl
 
 LONG = 30.0
 Asked = list[bool]
@@ -25,11 +24,6 @@ Asked = list[bool]
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     return Engine("cpu")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_sdxl(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

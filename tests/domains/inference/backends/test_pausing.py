@@ -57,7 +57,6 @@ from domains.values import ModelPlace
 from tests.domains.chain.backends.test_work import model as upscaler
 from tests.domains.inference.backends.test_loras import UNET, random_pair
 from tests.fakes.jobs import Listener, changed
-from tests.fakes.tiny_models import save_sdxl
 
 STEPS = 4
 Event = Any
@@ -104,11 +103,6 @@ def kept(heard: Listener) -> list[int]:
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     return Engine("cpu")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_sdxl(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

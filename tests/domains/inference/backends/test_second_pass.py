@@ -42,7 +42,6 @@ from tests.domains.inference.backends.test_pausing import (
     after,
     in_phase,
     small,  # noqa: F401
-    tiny,  # noqa: F401
     whole,
 )
 from tests.domains.inference.backends.test_sd1 import PROMPT, loaded

@@ -48,7 +48,6 @@ from tests.domains.inference.backends.test_pausing import (
     images,
     in_phase,
     small,  # noqa: F401
-    tiny,  # noqa: F401
     whole,
 )
 from tests.domains.inference.backends.test_shared_passes import assert_alike
