@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from bench.model_files import write_single_file
-from domains.inference.backends.beside import Lane, StreamLane
+from domains.inference.backends.beside import Lane
 from domains.inference.backends.engine import Engine
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import (
@@ -141,9 +141,8 @@ class Bench:
         }
 
     def compared(self, edge: int) -> dict[str, Any]:
-        """In turn alone, and then both ways by turns, after one of each that does not count.
-
-        What was decoded beside steps once, makes a card slower for good.
+        """In turn alone, and then both ways by turns, after one of each that does not count:
+        a second stream may leave a card slower than it was.
         """
         self.draw(edge, beside=False)
         alone = [self.draw(edge, beside=False)[1] for _ in range(self.rounds)]
@@ -230,7 +229,7 @@ def main(arguments: list[str]) -> int:
     engine = Engine("cuda:0" if card else "cpu")
     if not card and not given.tiny:
         parser.error("there is no card; --tiny runs on a processor")
-    lane = StreamLane(torch.device("cuda:0")) if card else nullcontext
+    lane = engine.lane or nullcontext  # a processor does one thing at a time
     place = _model(given.folder, tiny=given.tiny)
     bench = Bench(engine, place, lane, given.pictures, given.steps, given.rounds)
     found: dict[str, Any] = {

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
@@ -92,6 +93,8 @@ class _Setting:
         self.other = torch.cuda.Stream()
         self.kept: list[object] = []
         self.recorded = _Recorded(1, stream)
+        self.long = _Recorded(_KERNELS, stream)
+        self.thread = ThreadPoolExecutor(1)
 
 
 def _record_more(setting: _Setting) -> None:
@@ -106,12 +109,30 @@ def _elsewhere(act: Callable[[_Setting], object]) -> Callable[[_Setting], None]:
     return done
 
 
+def _add(setting: _Setting) -> None:
+    setting.numbers.add_(1)
+
+
+_add_elsewhere = _elsewhere(_add)
+
+
+def _add_in_a_thread(setting: _Setting) -> None:
+    setting.thread.submit(_add_elsewhere, setting).result()
+
+
+def _add_at_work(setting: _Setting) -> None:
+    setting.long.replay()
+    _add_elsewhere(setting)
+
+
 _Beside = Callable[[_Setting], None]
 # What is done in each round; whether work is in a stream of its own instead of the default one.
 _WAYS: Mapping[str, tuple[_Beside, bool]] = {
     "recordings, default stream": (_record_more, False),
     "recordings, one stream": (_record_more, True),
-    "a kernel elsewhere": (_elsewhere(lambda setting: setting.numbers.add_(1)), True),
+    "a kernel elsewhere": (_add_elsewhere, True),
+    "a kernel elsewhere, by another thread": (_add_in_a_thread, True),
+    "a kernel elsewhere, beside a replay": (_add_at_work, True),
     "a replay elsewhere": (_elsewhere(lambda setting: setting.recorded.replay()), True),
     "a copy from the host elsewhere": (
         _elsewhere(lambda setting: setting.numbers.copy_(setting.locked, non_blocking=True)),
@@ -125,14 +146,14 @@ def _measure(name: str) -> None:
     act, own = _WAYS[name]
     stream = torch.cuda.Stream() if own else None
     with nullcontext() if stream is None else torch.cuda.stream(stream):
-        setting, long = _Setting(stream), _Recorded(_KERNELS, stream)
+        setting = _Setting(stream)
         for _ in range(_ROUNDS):  # more kernels than it takes
-            setting.numbers.add_(1)
-        found = [long.measured()[0]]
+            _add(setting)
+        found = [setting.long.measured()[0]]
         for _ in range(_ROUNDS):
             act(setting)
             torch.cuda.synchronize()
-            found.append(long.measured()[0])
+            found.append(setting.long.measured()[0])
     pairs = enumerate(pairwise(found), 1)
     jumped = [place for place, (one, other) in pairs if other > one * _JUMP]
     told = {"way": name, "first_us": round(found[0], 1), "last_us": round(found[-1], 1)}

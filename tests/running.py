@@ -195,14 +195,14 @@ class Client:
     ) -> tuple[list[event_pb2.SessionEvent], dict[int, bytes]]:
         """Run a generation to its end: every event, and each picture's file."""
         events: list[event_pb2.SessionEvent] = []
-        files: dict[int, bytes] = {}
+        chunks: dict[int, list[bytes]] = {}
         async for response in self.generate(request):
             event = response.event
             events.append(event)
             if event.WhichOneof("event") == "image_chunk":
                 chunk = event.image_chunk
-                files[chunk.image_index] = files.get(chunk.image_index, b"") + chunk.data
-        return events, files
+                chunks.setdefault(chunk.image_index, []).append(chunk.data)
+        return events, {index: b"".join(each) for index, each in chunks.items()}
 
 
 def small_request(

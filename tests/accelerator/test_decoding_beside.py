@@ -1,5 +1,4 @@
-"""Pictures decoded beside the next ones' steps in a stream of a card: the bytes of decoding in
-turn, as it is done there."""
+"""Pictures decoded beside the next ones' steps on a card: the bytes of decoding in turn."""
 
 from __future__ import annotations
 
@@ -11,9 +10,8 @@ import pytest
 import torch
 
 from domains.inference.backends import through_vae
-from domains.inference.backends.beside import StreamLane
 from domains.inference.backends.engine import Engine
-from domains.inference.types import SecondPass, SecondPassUpscale
+from domains.inference.types import SecondPass, SecondPassUpscale, resolved
 from domains.session.jobs import EncodedImage
 from domains.session.types import PreviewSettings
 from tests.accelerator.test_step_graphs import WORK
@@ -56,9 +54,7 @@ def drawn(engine: Engine, job: Any) -> list[bytes]:
 def test_the_bytes_are_those_of_decoding_in_turn(
     engine: Engine, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = changed(SEVERAL, **changes)
-    assert engine.lane is None
-    in_turn = drawn(engine, job)
+    job, lane = changed(SEVERAL, **changes), resolved(engine.lane)
     threads: list[bool] = []
     real = through_vae.decode_pixels
 
@@ -67,10 +63,11 @@ def test_the_bytes_are_those_of_decoding_in_turn(
         return real(*inputs, **how)
 
     monkeypatch.setattr(through_vae, "decode_pixels", noted)
-    engine.lane = StreamLane(torch.device("cuda:0"))
+    first = drawn(engine, job)
+    assert threads.count(False) == 3
+    again = drawn(engine, job)  # with recorded steps
+    engine.lane = None
     try:
-        beside = drawn(engine, job)
-        assert threads.count(False) == 3
-        assert beside == in_turn == drawn(engine, job)  # with recorded steps
+        assert drawn(engine, job) == first == again
     finally:
-        engine.lane = None
+        engine.lane = lane

@@ -10,7 +10,9 @@ from domains.artifact.errors import ArtifactDamaged, StorageUnavailable
 from domains.shortages import shortage_of
 
 CHUNK_BYTES = 256 * 1024
-"""Four copies of one wait for a client that does not read."""
+"""Four copies of one wait for a client that does not read, beside what was read at once."""
+_READ_BYTES = 4 * CHUNK_BYTES
+"""Read at once: trips to a thread for each chunk are a tenth of a download's time."""
 
 
 async def chunks_of(
@@ -23,12 +25,13 @@ async def chunks_of(
         StorageUnavailable: It cannot be read.
     """
     while length:
-        data = await asyncio.to_thread(_read, file, offset, min(CHUNK_BYTES, length))
+        data = await asyncio.to_thread(_read, file, offset, min(_READ_BYTES, length))
         if not data:
             raise ArtifactDamaged(artifact_id)
         offset += len(data)
         length -= len(data)
-        yield data
+        for start in range(0, len(data), CHUNK_BYTES):
+            yield data[start : start + CHUNK_BYTES]
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:

@@ -17,7 +17,6 @@ import torch
 
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import backend_of, single_threaded
-from domains.device.backends.work_stream import work_stream
 from domains.errors import Cancelled, DeadlineExceeded
 from domains.session.jobs import WorkPaused
 
@@ -39,23 +38,19 @@ class _Dropped(Exception):
 
 
 def lane_of(device: torch.device) -> Lane | None:
-    """Where work beside the main thread's runs; None on devices that do one thing at a time,
-    and where a second stream costs more than it gains."""
+    """Where work beside the main thread's runs; None on devices that do one thing at a time."""
+    backend = backend_of(device)
     needed = ("Stream", "stream", "current_stream", "device")
-    if (
-        single_threaded(device)
-        or not all(hasattr(backend_of(device), name) for name in needed)
-        or work_stream(device) is not None
-    ):
+    if single_threaded(device) or not all(hasattr(backend, name) for name in needed):
         return None
-    return StreamLane(device)
+    return _Streams(device, backend)
 
 
-class StreamLane:
+class _Streams:
     """A stream of its own, always the same: the allocator keeps what it had for it alone."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._backend = device, backend_of(device)
+    def __init__(self, device: torch.device, backend: Any) -> None:
+        self._device, self._backend = device, backend
         self._stream: Any = None
 
     def __call__(self) -> AbstractContextManager[None]:

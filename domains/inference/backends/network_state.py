@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Any
+from operator import attrgetter
 
 import torch
 from torch import nn
+
+from domains.inference.backends.walk import Tables, values_of
+
+_type_of, _call_of = attrgetter("dtype"), attrgetter("_compiled_call_impl")
 
 
 class Places:
@@ -41,45 +45,33 @@ class PlacedProcessor:
     places: tuple[Places, ...] | None = None
 
 
-def hooks_of(modules: Iterable[nn.Module]) -> tuple[Places, ...] | None:
+def hooks_of(tables: Tables) -> tuple[Places, ...] | None:
     """Where what hooks and attention processors compute with lies, each place once; None where
     one is there of which that is not known."""
+    if any(tables.hooks_before):
+        return None
     found: dict[Places, None] = {}
-    # Of a thousand layers hardly one has anything.
-    for module in [each for each in modules if _may_have_places(each)]:
-        processor = module.__dict__.get("processor")
+    for attributes in tables.attributes:
+        processor = attributes.get("processor")
         if isinstance(processor, PlacedProcessor):
             if processor.places is None:
                 return None
             found |= dict.fromkeys(processor.places)
-        if module._forward_pre_hooks:
-            return None
-        for hook in module._forward_hooks.values():
+    if any(tables.hooks):  # of a thousand layers hardly one has anything
+        for hook in values_of(tables.hooks):
             if not isinstance(hook, PlacedHook) or hook.places is None:
                 return None
             found[hook.places] = None
     return tuple(found)
 
 
-def _may_have_places(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or "processor" in module.__dict__
-    )
-
-
-def weights_of(modules: list[nn.Module]) -> Hashable:
+def weights_of(tables: Tables) -> Hashable:
     """Where its numbers lie; recorded calls know these places alone."""
-    kept: list[Any] = [each._parameters for each in modules]
-    kept += [each._buffers for each in modules]
-    tensors = [tensor for table in kept for tensor in table.values() if tensor is not None]
-    types = [tensor.dtype for tensor in tensors]
-    return tuple(map(torch.Tensor.data_ptr, tensors)), tuple(types)
+    tensors = [tensor for tensor in values_of(tables.tensors) if tensor is not None]
+    return tuple(map(torch.Tensor.data_ptr, tensors)), tuple(map(_type_of, tensors))
 
 
 def code_of(modules: Iterable[nn.Module]) -> tuple[Hashable, ...]:
     """The compiled code that runs for it, itself, and how much of it; empty without any."""
-    return tuple(
-        (module._compiled_call_impl, getattr(module._compiled_call_impl, "adopted", 0))
-        for module in modules
-        if module._compiled_call_impl is not None
-    )
+    calls = [call for call in map(_call_of, modules) if call is not None]
+    return tuple((call, getattr(call, "adopted", 0)) for call in calls)

@@ -219,11 +219,11 @@ class StepGraphs:
         self._resting = max(0, self._resting - 1)
         if self._recorder is None or self._resting:
             return network
-        modules = self._layers.of(network)
-        hooks, code = hooks_of(modules), code_of(modules)
+        tables = self._layers.of(network)
+        hooks, code = hooks_of(tables), code_of((network, *tables.below))
         if hooks is None or (hooks and not self._hooks_too):
             return network
-        state = (settings, weights_of(modules))
+        state = (settings, weights_of(tables))
         if state != self._state or (code and code != self._code):
             self.let_go()
             self._state = state

@@ -136,14 +136,16 @@ async def test_keeping_a_picture_takes_no_more_trips_to_threads_than_it_needs(
     assert trips == ["taken"]
 
 
-async def test_reading_takes_a_trip_to_open_and_one_for_each_chunk(
+async def test_reading_takes_a_trip_to_open_and_one_for_each_four_chunks(
     store: ArtifactStore, tmp_path: Path, trips: list[str]
 ) -> None:
-    content = PNG + bytes(CHUNK_BYTES)
+    content = PNG + bytes(4 * CHUNK_BYTES)
     artifact_id = await keep(store, tmp_path, content)
     trips.clear()
 
-    assert await joined(store.read(ME, artifact_id, offset=3)) == content[3:]
+    chunks = [chunk async for chunk in store.read(ME, artifact_id, offset=3)]
+    assert b"".join(chunks) == content[3:]
+    assert list(map(len, chunks)) == [CHUNK_BYTES] * 4 + [len(PNG) - 3]
     assert trips == ["open", "_read", "_read"]
 
 

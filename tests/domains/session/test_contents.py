@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+import pytest
+
 from domains.codec import decode, encode
 from domains.errors import DataLoss, Reason
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -75,13 +77,16 @@ async def test_it_is_noted_for_every_model_that_work_draws_with() -> None:
     await server.sessions.stop(0)
 
 
-async def test_what_was_replaced_while_work_waited_fails_it_and_nothing_else() -> None:
+async def test_what_was_replaced_while_work_waited_fails_it_and_nothing_else(
+    clock: SteeredTime,
+) -> None:
     models = Models(model="a", lora="b")
-    server = of(models, Disk())
+    server = of(models, Disk(), clock=clock)
     before = await server.runner.begin(repeatable(endless, name=b"2"))
     await until_started(before)
     first = await server.runner.begin(using("lora"))
     models.now["lora"] = "c"
+    clock.move(0.1)
     before.request_cancel(Reason.CANCELLED_BY_CLIENT)
     await until_final(first)
     assert first.failure is not None
@@ -90,6 +95,19 @@ async def test_what_was_replaced_while_work_waited_fails_it_and_nothing_else() -
     second = await server.runner.begin(using("lora"))
     await until_final(second)
     assert second.state is SessionState.COMPLETED
+    await server.sessions.stop(0)
+
+
+async def test_work_whose_turn_comes_at_once_is_looked_at_once(clock: SteeredTime) -> None:
+    """And again at its next turn, however soon that comes."""
+    models = Models(model="a")
+    server = of(models, Disk(), clock=clock)
+    session = await server.runner.begin(using())
+    await until_final(session)
+    assert (session.state, models.looked) == (SessionState.COMPLETED, 0)
+    models.now["model"] = "b"
+    with pytest.raises(DataLoss):
+        await server.sessions.contents.check(session)
     await server.sessions.stop(0)
 
 

@@ -15,6 +15,7 @@ from domains.inference.backends.walk import (
     data_type_of,
     modules_of,
     parameters_of,
+    values_of,
 )
 
 
@@ -54,7 +55,7 @@ def test_layers_are_walked_anew_where_one_was_changed(monkeypatch: pytest.Monkey
     made, layers = network(), Layers()
 
     def found(walks: int) -> None:
-        assert ids(layers.of(made)) == ids(list(made.modules()))
+        assert ids([made, *layers.of(made).below]) == ids(list(made.modules()))
         assert len(walked) == walks
 
     found(1)
@@ -70,18 +71,38 @@ def test_layers_are_walked_anew_where_one_was_changed(monkeypatch: pytest.Monkey
     found(4)
     found(4)
     other = network()
-    assert ids(layers.of(other)) == ids(list(other.modules()))
+    assert ids([other, *layers.of(other).below]) == ids(list(other.modules()))
     found(6)
 
 
 def test_known_layers_keep_no_network() -> None:
     made, layers = network(), Layers()
-    gone = ref(made)
+    gone, below = ref(made), ref(made["tied"])
     layers.of(made)
     del made
-    assert gone() is None
+    assert gone() is below() is None
     again = network()
-    assert ids(layers.of(again)) == ids(list(again.modules()))
+    assert ids(layers.of(again).below) == ids(list(again.modules())[1:])
+
+
+def test_tables_tell_what_layers_have_at_each_time() -> None:
+    """Also what was put there after they were found."""
+    made = network()
+    tables = Layers().of(made)
+    tied, block = made["tied"], made["block"]
+    assert isinstance(tied, nn.Linear)
+    assert isinstance(block, nn.Sequential)
+    tied.bias = nn.Parameter(torch.ones(3))
+    block[0].register_buffer("late", torch.ones(1))
+    hook = block.register_forward_hook(lambda *_: None)
+    made.register_forward_pre_hook(lambda *_: None)
+
+    tensors = [one for one in values_of(tables.tensors) if one is not None]
+    wanted = [*made.parameters(), *made.buffers(), tied.weight]  # which is in two places
+    assert sorted(map(id, tensors)) == sorted(map(id, wanted))
+    assert len(list(values_of(tables.hooks))) == len(list(values_of(tables.hooks_before))) == 1
+    hook.remove()
+    assert not any(tables.hooks)
 
 
 def test_a_type_is_told_without_the_whole_walk() -> None:
