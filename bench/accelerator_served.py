@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,17 +161,26 @@ async def _served(server: RunningServer, steps: int, rounds: int) -> dict[str, A
 
 
 def begun(
-    name: str, about: str | None, arguments: list[str]
+    name: str, about: str | None, arguments: list[str], parts: Sequence[str] = ()
 ) -> tuple[argparse.Namespace, dict[str, Any], tuple[str, ...]]:
     """What a benchmark over gRPC was asked, the checkpoint made where it lacks.
 
+    Args:
+        name: What it is called.
+        about: What it is for.
+        arguments: How it was called.
+        parts: What of it can be left out, by name.
+
     Returns:
-        `folder`, `steps` and `rounds`; card and settings for its report; a server's flags.
+        `folder`, `steps`, `rounds`, and which `parts` are wanted; card and settings for its
+        report; a server's flags.
     """
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=about)
     parser.add_argument("folder", type=Path, help="Where the checkpoint is put, and stays.")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
+    if parts:
+        parser.add_argument("--parts", nargs="*", choices=parts, default=parts)
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
     file = given.folder / CHECKPOINT

@@ -4,8 +4,8 @@ model runner does.
 
 `python -m bench.accelerator_vllm_omni FOLDER ...` takes the folders of the unpacked wheels of
 `vllm-omni` and `vllm` and of what they need; their Python files suffice: what vLLM has compiled
-is not asked for by this model. A line of JSON with medians for each way. Attention is torch's,
-where no other library is installed. Texts are encoded before, as for `bench.accelerator_peer`.
+is not asked for by this model. A line of JSON with medians for each way. Attention is torch's.
+Texts are encoded before, as for `bench.accelerator_peer`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tests.domains.model.corpus.configurations import VAE
 
 _OMNI = "vllm_omni"
 _SDXL = f"{_OMNI}.diffusion.models.sdxl"
+_ATTENTION = f"{_OMNI}.diffusion.attention.backends.sdpa.SDPABackend"
 _ADDRESS = "tcp://127.0.0.1:29777"
 _GUIDANCE, _SPREAD, _SCALE = 7.0, 0.02, 8
 
@@ -43,6 +44,25 @@ def _without_their_beginnings(folders: list[Path]) -> None:
         module = types.ModuleType(".".join(parts[:count]))
         module.__path__ = [str(root.joinpath(*parts[:count]))]
         sys.modules[module.__name__] = module
+
+
+def _without_what_is_compiled() -> None:
+    """Have vLLM see no maker it knows, whose platforms want what it has compiled. Attention is
+    then chosen for it as its platform for CUDA does where no library for that is installed.
+    """
+    unseen = types.ModuleType("vllm.third_party.pynvml")
+
+    class NVMLError(Exception):
+        pass
+
+    def refuse() -> None:
+        raise NVMLError
+
+    unseen.nvmlInit = refuse  # type: ignore[attr-defined]
+    sys.modules[unseen.__name__] = unseen
+    platform: Any = import_module(f"{_OMNI}.platforms.interface").UnspecifiedOmniPlatform
+    platform.is_cuda = lambda self: True
+    platform.get_diffusion_attn_backend_cls = lambda self, **_: _ATTENTION
 
 
 def _pipeline(device: torch.device, data_type: torch.dtype) -> Any:
@@ -130,6 +150,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     sys.path[:0] = map(str, given.folders)
     _without_their_beginnings(given.folders)
+    _without_what_is_compiled()
     card = torch.cuda.is_available()
     device = torch.device("cuda" if card else "cpu")
     with torch.no_grad():

@@ -12,6 +12,7 @@ from domains.inference.backends.compiled.order import Subject
 from domains.inference.backends.compiled.shelf import CodeShelf
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.step_graphs import Recorder
+from domains.inference.backends.walk import modules_of
 
 
 def use_code(
@@ -54,13 +55,11 @@ def code_serves(module: nn.Module, shape: tuple[int, ...]) -> bool:
 @contextmanager
 def without_compiled_code(network: nn.Module) -> Iterator[None]:
     """Run `network` without its compiled code inside."""
-    compiled = {
-        module: module._compiled_call_impl
-        for module in network.modules()
-        if module._compiled_call_impl is not None
-    }
+    calls = ((module, module._compiled_call_impl) for module in modules_of(network))
+    compiled = {module: call for module, call in calls if call is not None}
     try:
-        undo(network)
+        for module in compiled:
+            module._compiled_call_impl = None
         yield
     finally:
         for module, call in compiled.items():
@@ -69,5 +68,5 @@ def without_compiled_code(network: nn.Module) -> Iterator[None]:
 
 def undo(network: nn.Module) -> None:
     """Run `network` without compiled code again."""
-    for module in network.modules():
+    for module in modules_of(network):
         module._compiled_call_impl = None

@@ -95,4 +95,5 @@ def finite(tensor: torch.Tensor) -> bool:
 
 
 def _is_picture(image: torch.Tensor) -> bool:
-    return finite(image) and bool(image.amin() < image.amax())
+    # The host waits for its device once.
+    return bool(torch.isfinite(image).all() & (image.amin() < image.amax()))

@@ -273,9 +273,10 @@ class Drawing:
         model = self.model
         if not loops.widened:
             latents = draw()
-            if finite(latents) or not can_widen(model):
-                check_latents(latents)
+            if finite(latents):
                 return latents
+            if not can_widen(model):
+                raise non_finite()
             loops.begin_again(widened=True)
         name = data_type_of(model.unet_numerics.data_type).value
         detail = f"Denoised in float32, as {name} overflowed."
