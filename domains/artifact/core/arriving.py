@@ -3,34 +3,64 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
-from domains.artifact.errors import StorageUnavailable
+from domains.artifact.core.quota import Quota
+from domains.artifact.errors import DiskReserved, StorageUnavailable
 from domains.artifact.ports import ArtifactFiles
 from domains.artifact.types import Claim, StoredFile
 
 
-def size_of(path: Path) -> int:
-    """Its bytes.
+@dataclass(frozen=True)
+class Room:
+    """What there is for a new file: of all that may be kept so many bytes are `held`, and
+    `min_free_bytes` of the disk are left to others."""
+
+    quota: Quota
+    held_bytes: int
+    min_free_bytes: int
+
+    def check(self, size_bytes: int, free_bytes: int) -> None:
+        """Refuse what has no room.
+
+        Raises:
+            LargerThanQuota: It has more bytes than may be kept.
+            DiskReserved: Too little of the disk is free.
+        """
+        self.quota.check(size_bytes, self.held_bytes)
+        if free_bytes < self.min_free_bytes:
+            raise DiskReserved(free_bytes, self.min_free_bytes)
+
+
+def taken(
+    files: ArtifactFiles, path: Path, artifact_id: str, claim: Claim, room: Room | None
+) -> StoredFile:
+    """It is the store's from here on, and nothing is left at `path`: one trip to a thread.
+
+    Args:
+        files: Where it goes.
+        path: Where it is.
+        artifact_id: Its hash.
+        claim: For whom it is kept.
+        room: What there is for it; None where the same content is kept.
 
     Raises:
+        DomainError: As `ArtifactFiles.adopt` and `Room.check`; it is still there then.
         StorageUnavailable: It is not there any more.
     """
+    if room is not None:
+        room.check(_size_of(path), files.free_bytes())
+    stored = files.adopt(path, artifact_id, claim)
+    discard(path)
+    return stored
+
+
+def _size_of(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
         raise StorageUnavailable from error
-
-
-def taken(files: ArtifactFiles, path: Path, artifact_id: str, claim: Claim) -> StoredFile:
-    """It is the store's from here on, and nothing is left at `path`: one trip to a thread.
-
-    Raises:
-        DomainError: As `ArtifactFiles.adopt`; it is still there then.
-    """
-    stored = files.adopt(path, artifact_id, claim)
-    discard(path)
-    return stored
 
 
 def discard(path: Path) -> None:

@@ -10,6 +10,13 @@ from domains.artifact.errors import LargerThanQuota, TooMuchPinned
 from domains.rooms import Room
 
 
+def held_bytes(entries: Iterable[Entry], needed: Collection[str] = ()) -> int:
+    """Bytes of what is pinned, or of those ids."""
+    return sum(
+        entry.size_bytes for entry in entries if entry.pinned or entry.artifact_id in needed
+    )
+
+
 @dataclass(frozen=True)
 class Quota:
     """Most bytes kept. Pinned ones take half of them at most where one client pins, and three
@@ -31,9 +38,14 @@ class Quota:
         Raises:
             LargerThanQuota: It has.
         """
-        held = sum(
-            entry.size_bytes for entry in entries if entry.pinned or entry.artifact_id in needed
-        )
+        self.check(size_bytes, held_bytes(entries, needed))
+
+    def check(self, size_bytes: int, held: int) -> None:
+        """The same, where that has so many bytes.
+
+        Raises:
+            LargerThanQuota: It has more than that leaves.
+        """
         if size_bytes > self.size_bytes - held:
             raise LargerThanQuota(size_bytes, self.size_bytes, held)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from domains import checks
-from domains.artifact.core.arriving import discard, size_of, taken
+from domains.artifact.core.arriving import Room, discard, taken
 from domains.artifact.core.changes import check_labels, check_retention
 from domains.artifact.core.entries import Entry, Retention
 from domains.artifact.core.listing import page_of
-from domains.artifact.core.quota import Quota
-from domains.artifact.core.reading import chunks_of
+from domains.artifact.core.quota import Quota, held_bytes
+from domains.artifact.core.reading import chunks_of, open_at
 from domains.artifact.errors import (
     ArtifactBeingRead,
     ArtifactDamaged,
@@ -35,6 +35,7 @@ from domains.artifact.types import (
     ArtifactUsage,
     Claim,
     LabelChange,
+    StoredFile,
 )
 from domains.clients import Caller, Role
 from domains.errors import InvalidArgument
@@ -117,11 +118,7 @@ class ArtifactStore:
         claim = Claim(owner, self._retention.now(), session_id, retention_seconds, labels)
         try:
             async with self._changing:
-                if sha256 not in self._entries:
-                    size = await asyncio.to_thread(size_of, path)
-                    self._quota.check_size(self._entries.values(), size)
-                    await self._check_room()
-                stored = await asyncio.to_thread(taken, self._files, path, sha256, claim)
+                stored = await self._taken(path, sha256, claim)
                 entry = self._entries.pop(sha256, None) or Entry.of(stored, self._retention)
                 entry.stored = stored
                 entry.use(owner, self._retention, stored.holdings[owner])
@@ -131,6 +128,19 @@ class ArtifactStore:
         except BaseException:
             await asyncio.to_thread(discard, path)
             raise
+
+    async def _taken(self, path: Path, sha256: str, claim: Claim) -> StoredFile:
+        """Have a file; what has expired goes first where the disk has no room for it."""
+        room = None
+        if sha256 not in self._entries:
+            held = held_bytes(self._entries.values())
+            room = Room(self._quota, held, self._min_free_bytes)
+        given = (self._files, path, sha256, claim, room)
+        try:
+            return await asyncio.to_thread(taken, *given)
+        except DiskReserved:
+            await self._remove_expired()
+        return await asyncio.to_thread(taken, *given)
 
     async def check_room_for(self, size_bytes: int) -> None:
         """Refuse what would not be kept.
@@ -143,7 +153,7 @@ class ArtifactStore:
         async with self._changing:
             await self._check_room(size_bytes)
 
-    async def _check_room(self, coming_bytes: int = 0) -> None:
+    async def _check_room(self, coming_bytes: int) -> None:
         """Refuse to fill the disk to its end; what has expired goes first."""
         needed = self._min_free_bytes + coming_bytes
         free = await asyncio.to_thread(self._files.free_bytes)
@@ -348,13 +358,14 @@ class ArtifactStore:
         if not 0 <= offset <= size:
             raise OffsetPastEnd(size)
         wanted = min(length if length > 0 else size, size - offset)
-        with (
-            self._reading(entry, owner),
-            contextlib.closing(await self._open(artifact_id)) as file,
-        ):
-            async with aclosing(chunks_of(file, offset, wanted, artifact_id)) as chunks:
-                async for data in chunks:
-                    yield data
+        with self._reading(entry, owner):
+            file, first = await self._open(artifact_id, offset, wanted)
+            chunks = chunks_of(file, first, offset, wanted, artifact_id)
+            del first  # it goes once it is sent
+            with contextlib.closing(file):
+                async with aclosing(chunks):
+                    async for data in chunks:
+                        yield data
 
     async def link(self, caller: Caller, artifact_id: str, target: Path) -> bool:
         """Give its bytes a second name at `target`, which outlives the artifact.
@@ -364,7 +375,8 @@ class ArtifactStore:
         Raises: As `read`.
         """
         with self._reading(*self._found(caller, artifact_id)):
-            (await self._open(artifact_id)).close()
+            file, _ = await self._open(artifact_id)
+            file.close()
             return await asyncio.to_thread(self._files.link, artifact_id, target)
 
     def read_of(
@@ -384,10 +396,13 @@ class ArtifactStore:
         finally:
             entry.readers -= 1
 
-    async def _open(self, artifact_id: str) -> BinaryIO:
-        """Its file; one that is gone or damaged is an artifact no more."""
+    async def _open(
+        self, artifact_id: str, offset: int = 0, length: int = 0
+    ) -> tuple[BinaryIO, bytes]:
+        """Its file, and what is to be read first; one that is gone or damaged is an artifact
+        no more."""
         try:
-            return await asyncio.to_thread(self._files.open, artifact_id)
+            return await asyncio.to_thread(open_at, self._files, artifact_id, offset, length)
         except (ArtifactNotFound, ArtifactDamaged):
             async with self._changing:
                 # It may have been drawn again meanwhile.
