@@ -11,11 +11,12 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[BinaryIO]:
+def whole_file(target: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     """A file to write, closed to other users: at the end it is synced and renamed to `target`.
 
     Left by an exception, nothing of it stays. What a crash leaves is called
-    `<name>.<8 characters>.part`.
+    `<name>.<8 characters>.part`. Without `synced` the machine must not end before somebody
+    syncs it.
 
     Raises:
         OSError: It cannot be written, or a folder lies at `target`.
@@ -25,12 +26,23 @@ def whole_file(target: Path) -> Iterator[BinaryIO]:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         os.replace(name, target)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+def sync_file(path: Path) -> None:
+    """Bring what a file holds to the disk, whoever wrote it.
+
+    Raises:
+        OSError: The disk fails, or there is none.
+    """
+    with path.open("r+b") as file:  # Windows asks for the right to write
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -31,7 +31,7 @@ class ArtifactFiles(Protocol):
         together with `note`, `remove` or `settle`.
 
         Args:
-            path: A complete file, synced to disk and out of everybody else's reach; moved
+            path: A complete file out of everybody else's reach; brought to the disk and moved
                 away, or left where it is.
             artifact_id: The SHA-256 of its content, which is not computed again.
             claim: For whom it is kept.

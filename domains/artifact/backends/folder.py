@@ -1,7 +1,7 @@
 """Artifacts in a folder: files named by their content's hash, described by a sidecar each.
 
-A file is visible only when it is complete: it comes complete and synced, and is renamed
-into its place. The sidecar (`<hash>.json`) is written first, so that a visible file always
+A file is visible only when it is complete: it comes complete, is synced, and renamed into
+its place. The sidecar (`<hash>.json`) is written first, so that a visible file always
 has one; a sidecar without a file is swept at the next start. Anything may happen to the
 folder from outside: a name is believed only once the content has been hashed, and what has
 no name of ours is left alone.
@@ -33,7 +33,7 @@ from domains.picture_files import NoPicture, measure
 from domains.private_folders import prepare
 from domains.regular_files import NotRegular, open_regular
 from domains.set_aside import is_aside, set_aside
-from domains.whole_files import whole_file
+from domains.whole_files import sync_file, whole_file
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
 _SIDECAR = re.compile(r"[0-9a-f]{64}\.json\Z")
@@ -255,6 +255,7 @@ class ArtifactFolder:
         self._whole[artifact_id] = identity
 
     def _move(self, path: Path, target: Path) -> None:
+        sync_file(path)
         try:
             os.replace(path, target)
         except OSError as error:

@@ -101,7 +101,7 @@ class ArtifactStore:
         """Take a finished file into the store by renaming it.
 
         Args:
-            path: A complete file, synced to disk, out of others' reach; it always goes.
+            path: A complete file out of others' reach; it always goes.
             sha256: The hash of its content, which is not computed again.
             owner: The client it belongs to.
             session_id: The session that made it; empty for an upload.

@@ -1,9 +1,9 @@
 """The one stream of a process's work on a card.
 
-Once kernels were launched in more than one stream of a process, its card takes a fifth of a
-microsecond longer from each to the next, for good and in every stream, recorded or not
-(`bench.accelerator_recordings`). Recording needs a stream that is not the default one, and
-launches a few kernels there; so all work is in that one.
+Once kernels were launched in more than one stream of a process while its card had nothing else
+to do, it takes a fifth of a microsecond longer from each to the next, for good and in every
+stream, recorded or not (`bench.accelerator_recordings`). Recording needs a stream that is not
+the default one, and launches a few kernels there; so all work is in that one.
 """
 
 from __future__ import annotations

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from domains import failpoints
@@ -19,9 +22,13 @@ from server.worker.link.pictures import file_name
 _log = logging.getLogger(__name__)
 
 
-def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
-    """Have the picture's complete file on disk, or none; returns what to announce. One that is
+@contextlib.contextmanager
+def put(folder: Path, epoch: int, image: EncodedImage) -> Iterator[ImageResult]:
+    """Have the picture's complete file there, or none; gives what to announce. One that is
     withheld has none.
+
+    Whoever keeps it brings it to the disk before anybody is told. That is begun here once it
+    is announced, so that it is done by then: where open files can be renamed.
 
     A folder that was deleted is made again.
 
@@ -41,11 +48,26 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
         provenance=PictureMarks(watermark=image.watermark),
     )
     if result.withheld:
-        return result
+        yield result
+        return
+    with contextlib.ExitStack() as opened:
+        handle = _written(folder / file_name(epoch, result), image.data, opened)
+        yield result
+        if handle is not None:
+            with contextlib.suppress(OSError):  # who keeps it meets that as well
+                os.fsync(handle)
+
+
+def _written(path: Path, data: bytes, opened: contextlib.ExitStack) -> int | None:
+    """Write a file; what it is still open as."""
+    handle = None
     try:
-        prepare(folder)
-        with whole_file(folder / file_name(epoch, result)) as file:
-            file.write(image.data)
+        prepare(path.parent)
+        with whole_file(path, synced=False) as file:
+            file.write(data)
+            if os.name == "posix":
+                handle = os.dup(file.fileno())
+                opened.callback(os.close, handle)
         failpoints.reach("worker.picture-written")  # and not announced
     except OSError as error:
         shortage = shortage_of(error)
@@ -57,4 +79,4 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
             " why.",
             reason=Reason.STORAGE_UNAVAILABLE,
         ) from error
-    return result
+    return handle

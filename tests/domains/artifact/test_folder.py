@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from domains.artifact.backends.folder import ArtifactFolder, media_type
+from domains.artifact.errors import StorageUnavailable
 from domains.artifact.types import MOST_SESSIONS, Claim, Holding, LabelChange, StoredFile
 from domains.clients import DEFAULT_CLIENT
 
@@ -38,6 +41,29 @@ def finished(tmp_path: Path) -> Path:
     path = tmp_path / "finished"
     path.write_bytes(PNG)
     return path
+
+
+def test_what_becomes_visible_is_on_disk(
+    folder: ArtifactFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wrote it need not have seen to that."""
+    path, target = finished(tmp_path), tmp_path / "artifacts" / PNG_ID
+    real = os.fsync
+
+    def broken(handle: int) -> None:
+        if os.path.sameopenfile(handle, ours.fileno()):
+            raise OSError(errno.EIO, "Input/output error")
+        real(handle)
+
+    with path.open("rb") as ours:
+        monkeypatch.setattr(os, "fsync", broken)
+        with pytest.raises(StorageUnavailable):
+            folder.adopt(path, PNG_ID, claim("one"))
+    assert path.exists()
+    assert not target.exists()
+    monkeypatch.setattr(os, "fsync", real)
+    folder.adopt(path, PNG_ID, claim("one"))
+    assert target.read_bytes() == PNG
 
 
 def test_the_sidecar_of_the_first_version_is_still_read(

@@ -43,9 +43,15 @@ def announced(data: bytes = DATA, **changes: object) -> ImageResult:
     return structs.replace(image, **changes)
 
 
+def written(folder: Path) -> ImageResult:
+    """The picture as a worker has it there, and what it announces."""
+    with spool.put(folder, 1, PICTURE) as told:
+        return told
+
+
 def test_a_picture_moves_from_the_worker_to_the_front(front: Spool) -> None:
     folder = front.folder_of("cpu:0")
-    told = spool.put(folder, 1, PICTURE)
+    told = written(folder)
     assert told == announced()
     spooled = front.accept(folder, 1, told)
     assert spooled.image == told
@@ -57,6 +63,30 @@ def test_a_picture_moves_from_the_worker_to_the_front(front: Spool) -> None:
         front.accept(folder, 1, announced())
     discard(spooled)
     assert not spooled.path.exists()
+
+
+def test_the_front_takes_a_picture_over_before_it_is_on_disk(
+    front: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = front.folder_of("cpu:0")
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    with spool.put(folder, 1, PICTURE) as told:
+        taken = front.accept(folder, 1, told)
+        assert synced == []
+    assert synced == [taken.path.stat().st_ino]
+    assert taken.path.read_bytes() == DATA
+
+
+def test_a_disk_that_fails_once_a_picture_is_announced_is_met_by_who_keeps_it(
+    front: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    folder = front.folder_of("cpu:0")
+    assert front.accept(folder, 1, written(folder)).path.read_bytes() == DATA
 
 
 def test_folders_of_workers_are_private_and_their_own(front: Spool) -> None:
@@ -78,7 +108,7 @@ def test_what_is_not_as_announced_is_refused(
     front: Spool, change: dict[str, Any], words: str
 ) -> None:
     folder = front.folder_of("cpu:0")
-    spool.put(folder, 1, PICTURE)
+    written(folder)
     with pytest.raises(ProtocolError, match=words):
         front.accept(folder, 1, announced(**change))
 
@@ -96,7 +126,7 @@ def test_writing_that_fails_leaves_nothing(front: Spool) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4, limits[1]))
     try:
         with pytest.raises(ResourceExhausted) as full:
-            spool.put(folder, 1, PICTURE)
+            written(folder)
         assert full.value.reason is Reason.DISK_FULL
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -156,14 +186,14 @@ def test_whatever_lies_in_its_folders_pictures_move(
     front = Spool(spool_dir)
     front.sweep()
     folder = front.folder_of("cpu:0")
-    assert front.accept(folder, 1, spool.put(folder, 1, PICTURE)).path.read_bytes() == DATA
+    assert front.accept(folder, 1, written(folder)).path.read_bytes() == DATA
 
 
 @pytest.mark.parametrize("gone", ["", "accepted", "worker-cpu-0"])
 def test_folders_that_went_are_made_again(front: Spool, tmp_path: Path, gone: str) -> None:
     folder = front.folder_of("cpu:0")
     shutil.rmtree(tmp_path / "spool" / gone)
-    spooled = front.accept(folder, 1, spool.put(folder, 1, PICTURE))
+    spooled = front.accept(folder, 1, written(folder))
     assert spooled.path.read_bytes() == DATA
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
@@ -172,7 +202,7 @@ def test_a_folder_that_goes_with_its_picture_is_not_the_worker_s_fault(
     front: Spool, tmp_path: Path
 ) -> None:
     folder = front.folder_of("cpu:0")
-    told = spool.put(folder, 1, PICTURE)
+    told = written(folder)
     shutil.rmtree(tmp_path / "spool")
     with pytest.raises(Unavailable) as refused:
         front.accept(folder, 1, told)
@@ -183,7 +213,7 @@ def test_a_folder_that_cannot_be_used_is_said_by_both_sides(
     front: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = front.folder_of("cpu:0")
-    told = spool.put(folder, 1, PICTURE)
+    told = written(folder)
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
@@ -193,5 +223,5 @@ def test_a_folder_that_cannot_be_used_is_said_by_both_sides(
         front.accept(folder, 1, told)
     assert refused.value.reason is Reason.STORAGE_UNAVAILABLE
     with pytest.raises(Unavailable) as refused:
-        spool.put(folder, 1, PICTURE)
+        written(folder)
     assert refused.value.reason is Reason.STORAGE_UNAVAILABLE
