@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from typing import BinaryIO
 
@@ -37,21 +38,23 @@ def open_at(
 async def chunks_of(
     file: BinaryIO, data: bytes, offset: int, length: int, artifact_id: str
 ) -> AsyncGenerator[bytes]:
-    """`length` bytes from `offset` on; `data` are the first of them, which were read.
+    """`length` bytes from `offset` on; `data` are the first of them, which were read. The
+    file is closed at the end.
 
     Raises:
         ArtifactDamaged: The file ends before.
         StorageUnavailable: It cannot be read.
     """
     end = offset + length
-    while offset < end:
-        if not data:
-            raise ArtifactDamaged(artifact_id)
-        for start in range(0, len(data), CHUNK_BYTES):
-            yield data[start : start + CHUNK_BYTES]
-        offset += len(data)
-        if offset < end:
-            data = await asyncio.to_thread(_read, file, offset, end - offset)
+    with contextlib.closing(file):
+        while offset < end:
+            if not data:
+                raise ArtifactDamaged(artifact_id)
+            for start in range(0, len(data), CHUNK_BYTES):
+                yield data[start : start + CHUNK_BYTES]
+            offset += len(data)
+            if offset < end:
+                data = await asyncio.to_thread(_read, file, offset, end - offset)
 
 
 def _read(file: BinaryIO, offset: int, most: int) -> bytes:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from domains import checks
-from domains.artifact.core.arriving import Room, discard, taken
+from domains.artifact.core.arriving import Space, discard, take
 from domains.artifact.core.changes import check_labels, check_retention
 from domains.artifact.core.entries import Entry, Retention
 from domains.artifact.core.listing import page_of
-from domains.artifact.core.quota import Quota, held_bytes
+from domains.artifact.core.quota import Quota
 from domains.artifact.core.reading import chunks_of, open_at
 from domains.artifact.errors import (
     ArtifactBeingRead,
@@ -35,7 +35,6 @@ from domains.artifact.types import (
     ArtifactUsage,
     Claim,
     LabelChange,
-    StoredFile,
 )
 from domains.clients import Caller, Role
 from domains.errors import InvalidArgument
@@ -118,7 +117,9 @@ class ArtifactStore:
         claim = Claim(owner, self._retention.now(), session_id, retention_seconds, labels)
         try:
             async with self._changing:
-                stored = await self._taken(path, sha256, claim)
+                space = Space.beside(self._entries, sha256, self._quota, self._min_free_bytes)
+                make_room = self._remove_expired
+                stored = await take(self._files, path, sha256, claim, space, make_room)
                 entry = self._entries.pop(sha256, None) or Entry.of(stored, self._retention)
                 entry.stored = stored
                 entry.use(owner, self._retention, stored.holdings[owner])
@@ -128,19 +129,6 @@ class ArtifactStore:
         except BaseException:
             await asyncio.to_thread(discard, path)
             raise
-
-    async def _taken(self, path: Path, sha256: str, claim: Claim) -> StoredFile:
-        """Have a file; what has expired goes first where the disk has no room for it."""
-        room = None
-        if sha256 not in self._entries:
-            held = held_bytes(self._entries.values())
-            room = Room(self._quota, held, self._min_free_bytes)
-        given = (self._files, path, sha256, claim, room)
-        try:
-            return await asyncio.to_thread(taken, *given)
-        except DiskReserved:
-            await self._remove_expired()
-        return await asyncio.to_thread(taken, *given)
 
     async def check_room_for(self, size_bytes: int) -> None:
         """Refuse what would not be kept.
@@ -359,13 +347,11 @@ class ArtifactStore:
             raise OffsetPastEnd(size)
         wanted = min(length if length > 0 else size, size - offset)
         with self._reading(entry, owner):
-            file, first = await self._open(artifact_id, offset, wanted)
-            chunks = chunks_of(file, first, offset, wanted, artifact_id)
-            del first  # it goes once it is sent
-            with contextlib.closing(file):
-                async with aclosing(chunks):
-                    async for data in chunks:
-                        yield data
+            opened = await self._open(artifact_id, offset, wanted)
+            async with aclosing(chunks_of(*opened, offset, wanted, artifact_id)) as chunks:
+                del opened  # what was read goes once it is sent
+                async for data in chunks:
+                    yield data
 
     async def link(self, caller: Caller, artifact_id: str, target: Path) -> bool:
         """Give its bytes a second name at `target`, which outlives the artifact.
@@ -399,8 +385,7 @@ class ArtifactStore:
     async def _open(
         self, artifact_id: str, offset: int = 0, length: int = 0
     ) -> tuple[BinaryIO, bytes]:
-        """Its file, and what is to be read first; one that is gone or damaged is an artifact
-        no more."""
+        """As `open_at`; one that is gone or damaged is an artifact no more."""
         try:
             return await asyncio.to_thread(open_at, self._files, artifact_id, offset, length)
         except (ArtifactNotFound, ArtifactDamaged):

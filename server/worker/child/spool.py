@@ -59,7 +59,7 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> Iterator[ImageResult]:
 
 
 def _written(path: Path, data: bytes, opened: contextlib.ExitStack) -> int | None:
-    """Write a file; what it is still open as."""
+    """Write a file; its handle where it may stay open for now."""
     handle = None
     try:
         prepare(path.parent)
