@@ -26,12 +26,12 @@ import numpy as np
 from PIL import Image
 
 from bench.accelerator_pictures import Bench
-from bench.accelerator_served import _SIZES, CHECKPOINT, _model, _request, _timed, begun
+from bench.accelerator_served import _SIZES, _model, _request, _timed, begun
 from bench.cancel import first_phase
 from bench.client import next_event, random_moment
+from bench.model_files import random_model
 from deviceops.v1 import device_info_pb2, device_pb2, inference_pb2, processing_pb2
 from domains.inference.types import PrecisionMode
-from domains.values import ModelPlace
 from tests.running import Client, RunningServer, start_server
 
 _EXACT, _FASTEST = PrecisionMode.EXACT, PrecisionMode.FASTEST
@@ -167,7 +167,7 @@ async def _started_again(server: RunningServer, steps: int, began: float) -> dic
 
 def _peers(folder: Path, steps: int, rounds: int) -> dict[str, Any]:
     """The engine in this process, and diffusers as it is."""
-    bench = Bench(ModelPlace(folder, Path(CHECKPOINT)), steps, rounds)
+    bench = Bench(random_model(folder), steps, rounds)
     bench.draw()
     peer, found = bench.peer(), dict[str, Any]()
     for width, height in _SIZES:

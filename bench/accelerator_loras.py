@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bench.accelerator_pictures import Bench
-from bench.model_files import write_single_file
+from bench.model_files import random_model
 from domains.inference.backends.device import synchronize
 from domains.inference.backends.lora_layers import ActiveLora, on_denoiser
 from domains.inference.jobs import Companion, GenerationJob
@@ -165,11 +165,7 @@ def main(arguments: list[str]) -> int:
         line = {"what": name, "at_s": round(time.perf_counter() - began, 1), "found": value}
         print(json.dumps(line), flush=True)
 
-    given.folder.mkdir(parents=True, exist_ok=True)
-    file = given.folder / "one.safetensors"
-    if not file.exists():
-        write_single_file(file, 0)
-    bench = LoraBench(ModelPlace(given.folder, Path(file.name)), given.steps, given.rounds)
+    bench = LoraBench(random_model(given.folder), given.steps, given.rounds)
     note("card", {"name": torch.cuda.get_device_name(), "torch": torch.__version__})
     note("first picture, loading", round(bench.draw()[0], 3))
     unet = bench.model.networks["unet"]

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from bench.model_files import write_single_file
+from bench.model_files import random_model
 from domains.inference.backends.beside import Lane
 from domains.inference.backends.engine import Engine
 from domains.inference.jobs import GenerationJob, GenerationReport
@@ -204,10 +204,7 @@ def _model(folder: Path, *, tiny: bool) -> ModelPlace:
         if not (folder / "tiny").exists():
             save_sdxl(folder / "tiny")
         return ModelPlace(folder, Path("tiny"))
-    file = folder / "one.safetensors"
-    if not file.exists():
-        write_single_file(file, 0)
-    return ModelPlace(folder, Path(file.name))
+    return random_model(folder)
 
 
 def main(arguments: list[str]) -> int:

@@ -22,11 +22,9 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.accelerator_pictures import Bench
-from bench.accelerator_served import CHECKPOINT
-from bench.model_files import write_single_file
+from bench.model_files import random_model
 from domains.inference.backends.clock import Clock
 from domains.inference.types import PrecisionMode
-from domains.values import ModelPlace
 
 _LEAST_US = 50.0
 _PICTURE, _PHASE = "picture", "phase "
@@ -104,10 +102,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--precision", choices=PrecisionMode.__members__, default="EXACT")
     given = parser.parse_args(arguments)
-    given.folder.mkdir(parents=True, exist_ok=True)
-    if not (given.folder / CHECKPOINT).exists():
-        write_single_file(given.folder / CHECKPOINT, 0)
-    bench = Bench(ModelPlace(given.folder, Path(CHECKPOINT)), given.steps, 1)
+    bench = Bench(random_model(given.folder), given.steps, 1)
     settings = {
         "width": given.edge,
         "height": given.edge,

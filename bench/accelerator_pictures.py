@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
-from bench.model_files import write_single_file
+from bench.model_files import random_model
 from domains.inference.backends import through_vae
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.loaded_model import LoadedModel
@@ -257,10 +257,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=4)
     given = parser.parse_args(arguments)
-    file = given.folder / "one.safetensors"
-    if not file.exists():
-        write_single_file(file, 0)
-    bench = Bench(ModelPlace(given.folder, Path(file.name)), given.steps, given.rounds)
+    bench = Bench(random_model(given.folder), given.steps, given.rounds)
     found: dict[str, Any] = {
         "card": torch.cuda.get_device_name(),
         "torch": torch.__version__,

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from bench.accelerator_pictures import BEGUN_STEPS, Bench
-from bench.model_files import write_single_file
+from bench.model_files import random_model
 from deviceops.v1 import (
     event_pb2,
     generation_pb2,
@@ -32,7 +32,6 @@ from deviceops.v1 import (
     sampling_pb2,
 )
 from domains.inference.types import PrecisionMode
-from domains.values import ModelPlace
 from tests.running import Client, RunningServer, start_server
 
 _SIZES = ((1024, 1024), (512, 512))
@@ -44,7 +43,6 @@ _PHASES = ("queue", "load", "encode_text", "denoise", "decode", "encode_image")
 _READY_SECONDS = 300.0
 # What a card rests between two pictures that are asked for over gRPC one after another.
 _IDLE_SECONDS = 0.05
-CHECKPOINT = "one.safetensors"
 
 
 def _request(
@@ -186,10 +184,7 @@ def begun(
     if parts:
         parser.add_argument("--parts", nargs="*", choices=parts, default=parts)
     given = parser.parse_args(arguments)
-    given.folder.mkdir(parents=True, exist_ok=True)
-    file = given.folder / CHECKPOINT
-    if not file.exists():
-        write_single_file(file, 0)
+    random_model(given.folder)
     card, version = torch.cuda.get_device_name(), torch.__version__
     found: dict[str, Any] = {"card": card, "torch": version, "steps": given.steps}
     found["kernel"] = platform.release()  # in a sandbox, system calls take longer
@@ -207,7 +202,7 @@ def main(arguments: list[str]) -> int:
                 print(json.dumps({start: found[start]}), file=sys.stderr, flush=True)
                 if start == "started again":
                     found["served"] = asyncio.run(_served(server, given.steps, given.rounds))
-    bench = Bench(ModelPlace(given.folder, Path(CHECKPOINT)), given.steps, given.rounds)
+    bench = Bench(random_model(given.folder), given.steps, given.rounds)
     bench.draw()
     peer = bench.peer()
     for width, height in _SIZES:

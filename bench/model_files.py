@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench.peers import ROOT
+from domains.values import ModelPlace
 from tests.domains.model.corpus import checkpoints
 from tests.domains.model.corpus.configurations import CLIP_L, OPENCLIP_G, SDXL, VAE
 
@@ -19,6 +20,15 @@ DEMO = ROOT / "demo" / "models" / "emoji-xl"
 _BLOCK = 1 << 24  # numbers that are made; the file repeats them
 _SPREAD = 0.02
 _SHARD = "20GB"
+
+
+def random_model(folder: Path) -> ModelPlace:
+    """An SDXL checkpoint of random numbers there, written where it is not there yet."""
+    place = ModelPlace(folder, Path("one.safetensors"))
+    if not place.path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_single_file(place.path, 0)
+    return place
 
 
 def write_single_file(

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from bench.model_files import write_single_file
+from bench.model_files import random_model
 from domains.inference.backends import model_loading, read_ahead
 from domains.inference.backends.device import release_memory, synchronize
 from domains.inference.backends.weight_source import WeightSource
@@ -156,10 +156,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--device", default="cpu", help="cpu, cuda:0, ...")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args(arguments)
-    file, device = given.folder / "one.safetensors", torch.device(given.device)
-    if not file.exists():
-        write_single_file(file, 0)
-    place = ModelPlace(given.folder, Path(file.name))
+    place, device = random_model(given.folder), torch.device(given.device)
     found: dict[str, Any] = {}
     for threads in _THREADS:
         read_ahead.THREADS = threads

@@ -28,7 +28,7 @@ from PIL import Image
 
 from bench.machine import describe_machine
 from bench.measure import median
-from bench.model_files import DEMO, write_single_file
+from bench.model_files import DEMO, random_model
 from domains.inference.backends.device import synchronize
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.together import Together
@@ -68,11 +68,7 @@ class _Album:
 def _place(folder: Path | None) -> ModelPlace:
     if folder is None:
         return ModelPlace.of(DEMO)
-    file = folder / "one.safetensors"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_single_file(file, 0)
-    return ModelPlace(folder, Path(file.name))
+    return random_model(folder)
 
 
 def _jobs(

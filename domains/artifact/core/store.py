@@ -118,8 +118,9 @@ class ArtifactStore:
         try:
             async with self._changing:
                 space = Space.beside(self._entries, sha256, self._quota, self._min_free_bytes)
-                make_room = self._remove_expired
-                stored = await take(self._files, path, sha256, claim, space, make_room)
+                stored = await take(
+                    self._files, path, sha256, claim, space, self._remove_expired
+                )
                 entry = self._entries.pop(sha256, None) or Entry.of(stored, self._retention)
                 entry.stored = stored
                 entry.use(owner, self._retention, stored.holdings[owner])
@@ -138,18 +139,14 @@ class ArtifactStore:
             DiskReserved: Too little of the disk is free.
         """
         self._quota.check_size(self._entries.values(), size_bytes, self._needed())
+        needed = self._min_free_bytes + size_bytes
         async with self._changing:
-            await self._check_room(size_bytes)
-
-    async def _check_room(self, coming_bytes: int) -> None:
-        """Refuse to fill the disk to its end; what has expired goes first."""
-        needed = self._min_free_bytes + coming_bytes
-        free = await asyncio.to_thread(self._files.free_bytes)
-        if free < needed:
-            await self._remove_expired()
             free = await asyncio.to_thread(self._files.free_bytes)
+            if free < needed:  # what has expired goes first
+                await self._remove_expired()
+                free = await asyncio.to_thread(self._files.free_bytes)
         if free < needed:
-            raise DiskReserved(free, self._min_free_bytes, coming_bytes)
+            raise DiskReserved(free, self._min_free_bytes, size_bytes)
 
     async def _make_room(self) -> None:
         """Keep within the quota."""

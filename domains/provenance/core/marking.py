@@ -119,7 +119,7 @@ class Provenance:
         image = spooled.image
         assert spooled.path is not None
         data = self._signer.sign(spooled.path.read_bytes(), image.format, made)
-        with whole_file(spooled.path) as file:
+        with whole_file(spooled.path, synced=False) as file:  # who keeps it syncs it
             file.write(data)
         return SpooledImage(
             replace(
