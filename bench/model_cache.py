@@ -27,6 +27,7 @@ from domains.device.core.facts import TransientFacts
 from domains.memory.backends.host import HostMemoryMeter
 from domains.model.backends.arena import Arena, arena_bytes
 from domains.model.backends.weight_reading import ParallelReader
+from domains.model.backends.weight_states import WeightStates
 from domains.model.core.cache import ModelCache
 from domains.model.core.cache_budget import CacheBudget
 from domains.model.core.cache_memory import CacheMemory
@@ -56,7 +57,9 @@ class Reading:
             lambda wanted, total: Arena(arena_bytes(wanted, total)),
             spared=0.0,
         )
-        self.cache = ModelCache(ParallelReader(), self.memory, now=lambda: datetime.now(UTC))
+        self.cache = ModelCache(
+            ParallelReader(), self.memory, WeightStates(), now=lambda: datetime.now(UTC)
+        )
 
     async def into_pages_that_are_there(self, number: int) -> Sample:
         """The other one of the two, in place of that before."""

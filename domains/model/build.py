@@ -166,6 +166,7 @@ def build(
             one.state is SessionState.RUNNING for one in session.sessions.all()
         ),
     )
+    states = WeightStates()
     cache = ModelCache(
         ParallelReader(),
         CacheMemory(
@@ -179,6 +180,7 @@ def build(
             # The cache alone never makes memory tight.
             spared=1.0 - settings.pressure_elevated,
         ),
+        states,
         now=now,
         changed=CacheEvents(contents).tell,
     )
@@ -250,7 +252,7 @@ def build(
 
     return Built(
         catalogue,
-        ModelContents(catalogue, WeightStates().unchanged, hashing.now),
+        ModelContents(catalogue, states, hashing.now),
         cache,
         CachedResidents(cache),
         residents.leaving,

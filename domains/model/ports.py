@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,10 +141,6 @@ class WeightReader(Protocol):
         """
         ...
 
-    def unchanged(self, place: ModelPlace, files: Sequence[FileState]) -> bool:
-        """Whether these files are on disk as they were."""
-        ...
-
     def read(
         self,
         place: ModelPlace,
@@ -163,6 +159,20 @@ class WeightReader(Protocol):
             FailedPrecondition: MODEL_TRUNCATED, where a file is not as it was; or as `files`.
             OSError: The machine cannot read it at the moment.
         """
+        ...
+
+
+class FileStates(Protocol):
+    """Whether models' weight files are on disk as they were found, by their sizes and times of
+    change. What cannot be told counts as unchanged: whoever needs a file finds out."""
+
+    async def unchanged(self, place: ModelPlace, files: Collection[FileState]) -> bool:
+        """Whether these files are as they were, by a look at them now."""
+        ...
+
+    async def unchanged_lately(self, place: ModelPlace, files: Collection[FileState]) -> bool:
+        """As `unchanged`, or by a look of a moment ago, where there was one: for work that was
+        accepted by that look and begins."""
         ...
 
 

@@ -22,8 +22,8 @@ class ModelContents(Protocol):
     async def check(
         self, contents: Iterable[ModelContent], stopped: Callable[[], bool]
     ) -> None:
-        """Hold them against what is there; what is gone is left to whoever needs it. Returns
-        without an answer once `stopped` says so.
+        """Hold them against what is there, or was when they were asked for a moment ago; what
+        is gone is left to whoever needs it. Returns without an answer once `stopped` says so.
 
         Raises:
             DomainError: One has other content by now.

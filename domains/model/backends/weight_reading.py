@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from io import FileIO
 
-from domains.errors import FailedPrecondition
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.plans import networks_of
 from domains.model.backends.shared_file import READS_AT_ONCE, SharedFile
@@ -33,14 +32,6 @@ class ParallelReader:
         if files.has_folder():
             names = [file.name for network in networks_of(files) for file in network.files]
         return tuple(_state(files, name) for name in dict.fromkeys(names))
-
-    def unchanged(self, place: ModelPlace, files: Sequence[FileState]) -> bool:
-        """Whether these files are on disk as they were."""
-        on_disk = ConfinedFiles(place)
-        try:
-            return all(_state(on_disk, file.name) == file for file in files)
-        except (FailedPrecondition, OSError):
-            return False
 
     def read(
         self,

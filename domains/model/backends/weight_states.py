@@ -4,71 +4,124 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from domains.model.types import FileState, Model
+from domains.model.types import FileState
+from domains.values import ModelPlace
 
 _LONGEST_SECONDS = 2.0
+LATELY_SECONDS = 0.05
+"""How long ago a look may have begun that stands for another one: work that is accepted and
+begins at once needs three, and each takes a millisecond of a picture."""
 
 
-def unchanged(model: Model) -> bool:
-    """Whether every weight file of a model has the size and the time of change that it was
+def unchanged(place: ModelPlace, files: Collection[FileState]) -> bool:
+    """Whether each of these files of a model has the size and the time of change that it was
     found with. Reads no file, so that it does not matter where a link leads by now: whoever
     opens one looks at that."""
     try:
-        return all(_state(model, file.name) == file for file in model.weights)
+        return all(_state(place.path, file.name) == file for file in files)
     except OSError:
         return False
 
 
 class WeightStates:
-    """Looks in threads of its own: a disk that does not answer costs one, and the rest of the
-    server none. Of models that lie there nothing is said until it answers: they count as
-    unchanged, and whoever needs them finds out.
+    """See the port `FileStates`. Belongs to one event loop.
+
+    Looks in threads of its own, of which one stays for the next look: a disk that does not
+    answer costs one, and the rest of the server none. Of models that lie there nothing is said
+    until it answers.
 
     Args:
         look: Looks at a model's files. May block.
         longest_seconds: How long to wait for a disk.
+        monotonic: The clock, in seconds.
     """
 
     def __init__(
         self,
-        look: Callable[[Model], bool] = unchanged,
+        look: Callable[[ModelPlace, Collection[FileState]], bool] = unchanged,
         longest_seconds: float = _LONGEST_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._look, self._longest_seconds = look, longest_seconds
+        self._monotonic = monotonic
         self._late: set[Path] = set()
+        # What was seen unchanged, and when that look began.
+        self._seen: dict[ModelPlace, tuple[frozenset[FileState], float]] = {}
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._waits = False  # a thread, for the next call
 
-    async def unchanged(self, model: Model) -> bool:
-        """Whether its files are as they were found, as far as the disk answers."""
-        root = model.place.root
-        if root in self._late:
+    async def unchanged(self, place: ModelPlace, files: Collection[FileState]) -> bool:
+        self._seen.pop(place, None)
+        if place.root in self._late:
             return True
+        began = self._monotonic()
+        same = await self._asked(place, files)
+        if same:
+            self._seen = {k: one for k, one in self._seen.items() if self._lately(one[1])}
+            self._seen[place] = frozenset(files), began
+        return same is not False
+
+    async def unchanged_lately(self, place: ModelPlace, files: Collection[FileState]) -> bool:
+        seen = self._seen.get(place)
+        if seen is not None and self._lately(seen[1]) and seen[0].issuperset(files):
+            return True
+        return await self.unchanged(place, files)
+
+    def _lately(self, moment: float) -> bool:
+        return self._monotonic() - moment < LATELY_SECONDS
+
+    async def _asked(self, place: ModelPlace, files: Collection[FileState]) -> bool | None:
+        """What a look finds; None where the disk does not answer, or no thread is left."""
         loop, answer = asyncio.get_running_loop(), asyncio.Event()
         found: list[bool] = []
 
         def hear(same: bool) -> None:
             found.append(same)
-            self._late.discard(root)
+            self._late.discard(place.root)
             answer.set()
+            if self._waits:
+                self._calls.put(None)
+            self._waits = True
 
         def look() -> None:
-            same = self._look(model)
+            same = self._look(place, files)
             with contextlib.suppress(RuntimeError):  # the server has ended
                 loop.call_soon_threadsafe(hear, same)
 
-        threading.Thread(target=look, name="model-weights", daemon=True).start()
+        try:
+            self._begin(look)
+        except RuntimeError:
+            return None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._longest_seconds):
                 await answer.wait()
-        if found:
-            return found[0]
-        self._late.add(root)
-        return True
+        if not found:
+            self._late.add(place.root)
+            return None
+        return found[0]
+
+    def _begin(self, call: Callable[[], None]) -> None:
+        if self._waits:
+            self._waits = False
+            self._calls.put(call)
+        else:
+            thread = threading.Thread(
+                target=self._serve, args=(call,), name="model-weights", daemon=True
+            )
+            thread.start()
+
+    def _serve(self, call: Callable[[], None] | None) -> None:
+        while call is not None:
+            call()
+            call = self._calls.get()
 
 
-def _state(model: Model, name: str) -> FileState:
-    state = (model.path / name if name else model.path).stat()
+def _state(path: Path, name: str) -> FileState:
+    state = (path / name if name else path).stat()
     return FileState(name, state.st_size, state.st_mtime_ns)

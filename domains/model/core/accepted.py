@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from domains.codec import encode
 from domains.errors import DomainError
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.errors import ModelReplaced
-from domains.model.types import Model
-from domains.values import ModelContent
+from domains.model.ports import FileStates
+from domains.model.types import FileState, Model
+from domains.values import ModelContent, ModelPlace
+
+_Unchanged = Callable[[ModelPlace, Sequence[FileState]], Awaitable[bool]]
 
 
 class ModelContents:
@@ -19,8 +22,7 @@ class ModelContents:
 
     Args:
         catalogue: The models.
-        unchanged: Whether a model's files have the sizes and times that it was found with, as
-            far as its disk answers.
+        states: Tells whether a model's files are as it was found.
         sha256_now: A model's hash, computed where it is not known; empty where it cannot be, or
             once the second argument says that nobody waits any more.
     """
@@ -28,15 +30,16 @@ class ModelContents:
     def __init__(
         self,
         catalogue: ModelCatalogue,
-        unchanged: Callable[[Model], Awaitable[bool]],
+        states: FileStates,
         sha256_now: Callable[[Model, Callable[[], bool]], Awaitable[str]],
     ) -> None:
-        self._catalogue, self._unchanged = catalogue, unchanged
+        self._catalogue, self._states = catalogue, states
         self._sha256_now = sha256_now
 
     async def of(self, model_ids: Iterable[str]) -> tuple[ModelContent, ...]:
         """See the port; hashes that are not known by now are not computed."""
-        models = [await self._again(model_id) for model_id in model_ids]
+        look = self._states.unchanged
+        models = [await self._again(model_id, look) for model_id in model_ids]
         return tuple(_content(model) for model in models if model and model.weights)
 
     async def check(
@@ -49,7 +52,7 @@ class ModelContents:
             ModelReplaced: One has other content, or nobody knows that it has the same.
         """
         for accepted in contents:
-            model = await self._again(accepted.model_id)
+            model = await self._again(accepted.model_id, self._states.unchanged_lately)
             if model is None:
                 continue
             now = _content(model)
@@ -63,10 +66,10 @@ class ModelContents:
             if not sha256 or sha256 != accepted.sha256:
                 raise ModelReplaced(accepted.model_id, accepted.sha256, sha256)
 
-    async def _again(self, model_id: str) -> Model | None:
+    async def _again(self, model_id: str, unchanged: _Unchanged) -> Model | None:
         try:
             known = await self._catalogue.get(model_id)
-            if await self._unchanged(known):
+            if await unchanged(known.place, known.weights):
                 return known
             return await self._catalogue.again(model_id)
         except DomainError:  # whoever needs it is told what is wrong with it

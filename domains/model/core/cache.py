@@ -11,7 +11,7 @@ from domains.model.core.cache_ledger import CacheEntry
 from domains.model.core.cache_memory import CacheMemory
 from domains.model.core.filling import Filling
 from domains.model.errors import BudgetTooSmall, CachedModelInUse, CacheFull
-from domains.model.ports import CacheArena, WeightReader
+from domains.model.ports import CacheArena, FileStates, WeightReader
 from domains.model.types import CachedModelInfo, CacheStatus
 from domains.values import EvictionCause, ModelPlace
 
@@ -26,6 +26,7 @@ class ModelCache:
     Args:
         reader: Reads models' files.
         memory: Where they are kept.
+        states: Tells whether files are as they were when they were read.
         now: The wall clock, timezone-aware.
         changed: Called with a model that is cached now, or that was evicted and why.
     """
@@ -34,12 +35,14 @@ class ModelCache:
         self,
         reader: WeightReader,
         memory: CacheMemory,
+        states: FileStates,
         *,
         now: Callable[[], datetime],
         changed: Changed = lambda model_id, cause: None,
     ) -> None:
         self._reader = reader
         self._memory = memory
+        self._states = states
         self._now = now
         self._changed = changed
         self._lock_problem = "No worker has page-locked it."
@@ -140,7 +143,8 @@ class ModelCache:
         """
         ready = [entry for entry in self._memory.ledger if entry.ready]
         for entry in ready:
-            if place_of(entry.model_id) != entry.place or not await self._unchanged(entry):
+            same = place_of(entry.model_id) == entry.place
+            if not same or not await self._states.unchanged(entry.place, entry.states):
                 await self._drop(entry, EvictionCause.FILE_CHANGED)
 
     async def close(self) -> None:
@@ -208,7 +212,7 @@ class ModelCache:
         """Whether its files are as they were; what is being read finds out by itself."""
         if not entry.ready:
             return True
-        return await asyncio.to_thread(self._reader.unchanged, entry.place, entry.states)
+        return await self._states.unchanged_lately(entry.place, entry.states)
 
     async def _begin(self, model_id: str, place: ModelPlace) -> CacheEntry:
         """Begin to read a model; others may do so at the same time."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from weakref import WeakKeyDictionary
 
-from domains.clock import Clock
 from domains.session.core.session import Session
 from domains.session.ports import ModelContents
 from domains.session.types import SessionKind
@@ -14,9 +12,6 @@ from domains.values import ModelContent
 
 _DRAWN = (SessionKind.GENERATION, SessionKind.GENERATION_BATCH, SessionKind.POSTPROCESSING)
 """Kinds whose pictures depend on it; others are about the model that is there."""
-_FRESH_SECONDS = 0.05
-"""What was seen so shortly before a turn is not looked at again: nothing waited, and files are
-asked for in a thread, a millisecond of a picture's time."""
 
 
 class AcceptedContents:
@@ -25,13 +20,10 @@ class AcceptedContents:
     Args:
         models: What they are made of; asked for once the system runs. Without it, nothing is
             noted.
-        clock: The time.
     """
 
-    def __init__(self, models: Callable[[], ModelContents] | None, clock: Clock) -> None:
-        self._models, self._clock = models, clock
-        # When those were looked at that all of a session's contents are from.
-        self._looked: WeakKeyDictionary[Session, float] = WeakKeyDictionary()
+    def __init__(self, models: Callable[[], ModelContents] | None) -> None:
+        self._models = models
 
     async def of(self, model_ids: Iterable[str]) -> tuple[ModelContent, ...]:
         """What these models are made of now."""
@@ -47,11 +39,8 @@ class AcceptedContents:
         ids = dict.fromkeys((about.model_id, *about.companion_ids))
         left = [each for each in ids if each and each not in noted]
         if left:
-            looking = self._clock.monotonic()
             found = await self.of(left)
             session.about = replace(session.about, contents=(*about.contents, *found))
-            if not noted:
-                self._looked[session] = looking
 
     async def check(self, session: Session) -> None:
         """Its work is about to begin or to go on.
@@ -60,8 +49,5 @@ class AcceptedContents:
             DomainError: A model of it was replaced since it was accepted.
         """
         contents = session.about.contents
-        looked = self._looked.pop(session, None)
-        if looked is not None and self._clock.monotonic() - looked < _FRESH_SECONDS:
-            return
         if contents and self._models is not None:
             await self._models().check(contents, lambda: session.cancel_reason is not None)

@@ -79,7 +79,7 @@ class Sessions:
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
         self._ended: dict[str, Callable[[Session], None]] = {}
         self._queues = Queues(self._make_queue, queue_length)
-        self.contents = AcceptedContents(models, clock)
+        self.contents = AcceptedContents(models)
         self.needed = NeededArtifacts(self._sessions, self._children)
         """What those that have not ended need of what is kept."""
         self.unfinished: list[tuple[Session, KeptMessage]] = []

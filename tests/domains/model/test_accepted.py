@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import os
 import shutil
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,12 +12,11 @@ import pytest
 
 from domains.device.core.facts import TransientFacts
 from domains.errors import Reason
-from domains.model.backends.weight_states import WeightStates, unchanged
+from domains.model.backends.weight_states import WeightStates
 from domains.model.core.accepted import ModelContents
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.hashing import Hashing
 from domains.model.errors import ModelReplaced
-from domains.model.types import Model
 from domains.values import ModelContent
 from tests.domains.model.disk import write_safetensors
 from tests.domains.model.test_hashing import LORA, Server, sha256
@@ -35,7 +33,7 @@ class Place:
         self.server = Server(root, TransientFacts())
         self.contents = ModelContents(
             ModelCatalogue(self.server.contents, clock=lambda: datetime.now(UTC)),
-            WeightStates().unchanged,
+            WeightStates(monotonic=itertools.count().__next__),  # no look is lately
             self.hashing.now,
         )
 
@@ -162,24 +160,3 @@ async def test_what_is_not_there_is_left_to_whoever_needs_it(place: Place) -> No
     place.file.unlink()
     assert await place.holds(content)
     assert await place.contents.of([NAME, "never-was"]) == ()
-
-
-async def test_a_disk_that_does_not_answer_costs_one_thread_and_a_moment(place: Place) -> None:
-    """Nothing is said of its models until it answers, and work on them is accepted."""
-    await place.accepted()
-    (model,) = place.server.contents.now().values()
-    answers, looks = threading.Event(), []
-
-    def look(model: Model) -> bool:
-        looks.append(model.model_id)
-        answers.wait()
-        return unchanged(model)
-
-    states = WeightStates(look, 0.05)
-    place.replace()
-    assert [await states.unchanged(model) for _ in range(3)] == [True] * 3
-    assert looks == [NAME]
-    answers.set()
-    async with asyncio.timeout(10):
-        while await states.unchanged(model):  # noqa: ASYNC110 - a thread tells nobody
-            await asyncio.sleep(0.01)

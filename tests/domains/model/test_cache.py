@@ -19,6 +19,7 @@ from domains.errors import Cancelled, FailedPrecondition, Reason
 from domains.memory.types import HostMemory
 from domains.model.backends.arena import Arena, arena_bytes, open_arena
 from domains.model.backends.weight_reading import ParallelReader
+from domains.model.backends.weight_states import WeightStates
 from domains.model.core.cache import ModelCache
 from domains.model.core.cache_budget import CacheBudget
 from domains.model.core.cache_lease import CacheLease
@@ -82,8 +83,11 @@ class Kept:
         self.cards = True
         self.budget = CacheBudget(self.facts, budget, has_cards=lambda: self.cards)
         self.memory = CacheMemory(self.budget, self.main, self.make_arena, spared=0.2)
+        self.states = WeightStates()
         self.cache = ModelCache(
-            self.reader, self.memory, now=self.now, changed=lambda *one: self.events.append(one)
+            *(self.reader, self.memory, self.states),
+            now=self.now,
+            changed=lambda *one: self.events.append(one),
         )
 
     def make_arena(self, budget: int, total: int) -> Arena:
@@ -360,7 +364,7 @@ async def test_without_memory_that_workers_can_read_nothing_is_kept(tmp_path: Pa
         raise OSError("this system has none")
 
     memory = CacheMemory(kept.budget, kept.main, refuse, spared=0.2)
-    cache = ModelCache(kept.reader, memory, now=kept.now)
+    cache = ModelCache(kept.reader, memory, kept.states, now=kept.now)
 
     with pytest.raises(CacheFull, match="this system has none"):
         await cache.lease("one", kept.model("one"), fill=True)

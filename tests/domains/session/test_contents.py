@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-import pytest
-
 from domains.codec import decode, encode
 from domains.errors import DataLoss, Reason
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -23,11 +21,10 @@ from tests.domains.sessions import until_final
 
 
 class Models:
-    """Content by id; looked at as work is."""
+    """Content by id."""
 
     def __init__(self, **now: str) -> None:
         self.now = now
-        self.looked = 0
 
     async def of(self, model_ids: Iterable[str]) -> tuple[ModelContent, ...]:
         return tuple(
@@ -37,7 +34,6 @@ class Models:
     async def check(
         self, contents: Iterable[ModelContent], stopped: Callable[[], bool]
     ) -> None:
-        self.looked += 1
         for each in contents:
             if each.fingerprint != self.now[each.model_id] * 64:
                 raise DataLoss("Replaced.", reason=Reason.MODEL_CHECKSUM_MISMATCH)
@@ -86,7 +82,6 @@ async def test_what_was_replaced_while_work_waited_fails_it_and_nothing_else(
     await until_started(before)
     first = await server.runner.begin(using("lora"))
     models.now["lora"] = "c"
-    clock.move(0.1)
     before.request_cancel(Reason.CANCELLED_BY_CLIENT)
     await until_final(first)
     assert first.failure is not None
@@ -95,19 +90,6 @@ async def test_what_was_replaced_while_work_waited_fails_it_and_nothing_else(
     second = await server.runner.begin(using("lora"))
     await until_final(second)
     assert second.state is SessionState.COMPLETED
-    await server.sessions.stop(0)
-
-
-async def test_work_whose_turn_comes_at_once_is_looked_at_once(clock: SteeredTime) -> None:
-    """And again at its next turn, however soon that comes."""
-    models = Models(model="a")
-    server = of(models, Disk(), clock=clock)
-    session = await server.runner.begin(using())
-    await until_final(session)
-    assert (session.state, models.looked) == (SessionState.COMPLETED, 0)
-    models.now["model"] = "b"
-    with pytest.raises(DataLoss):
-        await server.sessions.contents.check(session)
     await server.sessions.stop(0)
 
 
