@@ -331,9 +331,9 @@ async def test_long_work_is_foreseen_without_counting_every_slice(
     await begun(work)
     work.tell(PhaseStarted(Phase.DENOISING, 0))
     long = [drawing(drawn, idle, steps=50_000, owner=owner) for owner in "bcdefghijkl"]
-    began = time.perf_counter()
+    began = time.thread_time()  # others' work on a busy machine is not in it
     drawn.queue("cpu:0").reorder()
-    assert time.perf_counter() - began < 0.05
+    assert time.thread_time() - began < 0.05
     whole = 100_000 + 4 + 10_000 + 1.0  # each begins so many turns with its text
     last = max(each for each in ends(clock, *long) if each is not None)
     assert last == pytest.approx(24 + 11 * whole, rel=1e-3)
