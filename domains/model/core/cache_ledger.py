@@ -147,6 +147,7 @@ class CacheLedger:
                 trial.put(extent)
         self._extents, cached = placed
         for victim in victims:
+            victim.valid = False  # whoever is looking at its files finds that out
             del self._entries[victim.model_id]
         self.counts.evictions += len(victims)
         entry = CacheEntry(model_id, place, cached, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,12 +19,13 @@ from domains.errors import Cancelled, FailedPrecondition, Reason
 from domains.memory.types import HostMemory
 from domains.model.backends.arena import Arena, arena_bytes, open_arena
 from domains.model.backends.weight_reading import ParallelReader
-from domains.model.backends.weight_states import WeightStates
+from domains.model.backends.weight_states import WeightStates, unchanged
 from domains.model.core.cache import ModelCache
 from domains.model.core.cache_budget import CacheBudget
 from domains.model.core.cache_lease import CacheLease
 from domains.model.core.cache_memory import CacheMemory
 from domains.model.errors import BudgetTooSmall, CachedModelInUse, CacheFull
+from domains.model.types import FileState
 from domains.values import ByteFigure, EvictionCause, ModelPlace
 
 pytestmark = pytest.mark.skipif(
@@ -307,6 +308,49 @@ async def test_a_file_that_was_replaced_is_read_anew(kept: Kept) -> None:
     old.end()
     await until(lambda: kept.cache.used_bytes == 2 * MIB)
     new.end()
+
+
+class HeldLook:
+    """Looks at files when it may: `begun` says that one is under way."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, place: ModelPlace, files: Collection[FileState]) -> bool:
+        self.begun.set()
+        assert self.go.wait(PATIENCE)
+        return unchanged(place, files)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_a_model_evicted_while_its_files_are_looked_at_is_read_again(
+    kept: Kept, changed: bool
+) -> None:
+    """Its addresses are another model's by then."""
+    await kept.keep("one", 6 * MIB)
+    if changed:
+        kept.model("one", 6 * MIB)
+        os.utime(kept.folder / "one", ns=(1, 1))
+    look = HeldLook()
+    kept.cache._states = WeightStates(look)
+    leasing = asyncio.create_task(kept.hold("one"))
+    revising = asyncio.create_task(
+        kept.cache.revise(lambda name: ModelPlace(kept.folder, Path(name)))
+    )
+    assert await asyncio.to_thread(look.begun.wait, PATIENCE)
+    await kept.keep("two", 6 * MIB)
+    assert kept.names == ["two"]
+
+    look.go.set()
+    await revising
+    lease = await leasing
+
+    assert isinstance(kept.memory.arena, Arena)
+    (file,) = lease.cached.files
+    held = kept.memory.arena.memory[file.offset_bytes : file.offset_bytes + file.size_bytes]
+    assert bytes(held) == (kept.folder / "one").read_bytes()
+    assert kept.names == ["one"]
+    lease.end()
 
 
 async def test_what_left_the_catalogue_or_changed_on_disk_is_let_go(kept: Kept) -> None:
