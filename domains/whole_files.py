@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+_NO_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems say that cannot do it: some of networks, and of programs."""
+
 
 @contextlib.contextmanager
-def whole_file(target: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
-    """A file to write, closed to other users: at the end it is synced and renamed to `target`.
+def whole_file(target: Path, *, synced: bool = True, named: bool = True) -> Iterator[BinaryIO]:
+    """A file to write, closed to other users: at the end it is synced, renamed to `target`, and
+    its name synced too.
 
     Left by an exception, nothing of it stays. What a crash leaves is called
     `<name>.<8 characters>.part`. Without `synced` the machine must not end before somebody
-    syncs it.
+    syncs it and its folder, without `named` before somebody syncs the folder.
 
     Raises:
-        OSError: It cannot be written, or a folder lies at `target`.
+        OSError: It cannot be written, or a folder lies at `target`; or it is there, and whether
+            its name is on the disk is not known.
     """
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".part")
     try:
@@ -33,6 +39,8 @@ def whole_file(target: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+    if synced and named:
+        sync_folder(target.parent)
 
 
 def sync_file(path: Path) -> None:
@@ -46,7 +54,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, where the system can open folders.
+    """Bring a folder's names to the disk, where system and file system can.
 
     Raises:
         OSError: The disk fails.
@@ -56,5 +64,8 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDERS:
+            raise
     finally:
         os.close(handle)

@@ -1,10 +1,10 @@
 """Artifacts in a folder: files named by their content's hash, described by a sidecar each.
 
 A file is visible only when it is complete: it comes complete, is synced, and renamed into
-its place. The sidecar (`<hash>.json`) is written first, so that a visible file always
-has one; a sidecar without a file is swept at the next start. Anything may happen to the
-folder from outside: a name is believed only once the content has been hashed, and what has
-no name of ours is left alone.
+its place; it is kept once that name is synced as well. The sidecar (`<hash>.json`) is written
+first, so that a visible file always has one; a sidecar without a file is swept at the next
+start. Anything may happen to the folder from outside: a name is believed only once the content
+has been hashed, and what has no name of ours is left alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from domains.picture_files import NoPicture, measure
 from domains.private_folders import prepare
 from domains.regular_files import NotRegular, open_regular
 from domains.set_aside import is_aside, set_aside
-from domains.whole_files import sync_file, whole_file
+from domains.whole_files import sync_file, sync_folder, whole_file
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
 _SIDECAR = re.compile(r"[0-9a-f]{64}\.json\Z")
@@ -123,12 +123,13 @@ class ArtifactFolder:
             before = sidecar.holdings() or (_NOBODYS if kept else {})
             after = claim.added_to(before.get(claim.owner))
             if after != before.get(claim.owner):
-                sidecar.write({**before, claim.owner: after})
+                sidecar.write({**before, claim.owner: after}, named=False)
                 failpoints.reach("artifact.described")  # and not there
             target = self._folder / artifact_id
             if not kept:  # the same content may be being read right now
                 self._move(path, target)
                 failpoints.reach("artifact.renamed")  # and no session knows it
+            sync_folder(self._folder)  # both names at once
             handle = open_regular(target)
             with open(handle, "rb") as file:
                 if not kept:

@@ -45,8 +45,8 @@ class Sidecar:
         earlier = content.session_ids or ((content.session_id,) if content.session_id else ())
         return content.holdings or {DEFAULT_CLIENT: Holding(earlier)}
 
-    def write(self, holdings: Holdings) -> None:
-        """Write it, whole or not at all.
+    def write(self, holdings: Holdings, *, named: bool = True) -> None:
+        """Write it, whole or not at all; `named` as in `whole_file`.
 
         Raises:
             OSError: It cannot be written.
@@ -54,5 +54,5 @@ class Sidecar:
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISDIR(self.path.lstat().st_mode):
                 set_aside(self.path, "it is no file")
-        with whole_file(self.path) as file:
+        with whole_file(self.path, named=named) as file:
             file.write(encode_json(_Content(holdings)))

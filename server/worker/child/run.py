@@ -76,8 +76,7 @@ class RunContext:
         if isinstance(event, Preview) and len(event.jpeg) > MAX_PREVIEW_BYTES:
             _log.warning("a preview of %d bytes was left out", len(event.jpeg))
         elif isinstance(event, EncodedImage):
-            with spool.put(self._spool_dir, self._run.order.epoch, event) as result:
-                self._progress(result)
+            self._progress(spool.put(self._spool_dir, self._run.order.epoch, event))
         elif isinstance(event, PartEnded):
             order, outcome = self._run.order, frames.raw(event.outcome)
             self._send(frames.PartDone(order.session_id, order.epoch, event.part, outcome))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from domains import failpoints
@@ -22,13 +19,12 @@ from server.worker.link.pictures import file_name
 _log = logging.getLogger(__name__)
 
 
-@contextlib.contextmanager
-def put(folder: Path, epoch: int, image: EncodedImage) -> Iterator[ImageResult]:
-    """Have the picture's complete file there, or none; gives what to announce. One that is
+def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
+    """Have the picture's complete file there, or none; returns what to announce. One that is
     withheld has none.
 
-    Whoever keeps it brings it to the disk before anybody is told. That is begun here once it
-    is announced, so that it is done by then: where open files can be renamed.
+    Whoever keeps it brings it to the disk before anybody is told, and nobody else: the system
+    tells a disk's error once, to who syncs first.
 
     A folder that was deleted is made again.
 
@@ -48,26 +44,12 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> Iterator[ImageResult]:
         provenance=PictureMarks(watermark=image.watermark),
     )
     if result.withheld:
-        yield result
-        return
-    with contextlib.ExitStack() as opened:
-        handle = _written(folder / file_name(epoch, result), image.data, opened)
-        yield result
-        if handle is not None:
-            with contextlib.suppress(OSError):  # who keeps it meets that as well
-                os.fsync(handle)
-
-
-def _written(path: Path, data: bytes, opened: contextlib.ExitStack) -> int | None:
-    """Write a file; its handle where it may stay open for now."""
-    handle = None
+        return result
+    path = folder / file_name(epoch, result)
     try:
         prepare(path.parent)
         with whole_file(path, synced=False) as file:
-            file.write(data)
-            if os.name == "posix":
-                handle = os.dup(file.fileno())
-                opened.callback(os.close, handle)
+            file.write(image.data)
         failpoints.reach("worker.picture-written")  # and not announced
     except OSError as error:
         shortage = shortage_of(error)
@@ -79,4 +61,4 @@ def _written(path: Path, data: bytes, opened: contextlib.ExitStack) -> int | Non
             " why.",
             reason=Reason.STORAGE_UNAVAILABLE,
         ) from error
-    return handle
+    return result

@@ -113,7 +113,8 @@ class Carrier:
             return  # the front finds that there is none
         try:
             prepare(self._record.spool_dir)
-            with whole_file(self._record.spool_dir / name) as file:
+            target = self._record.spool_dir / name
+            with whole_file(target, synced=False) as file:  # who keeps it syncs it
                 file.write(data)
         except OSError as error:
             _log.error("a picture of another machine cannot be written: %s", error)

@@ -16,6 +16,7 @@ from domains.artifact.errors import StorageUnavailable
 from domains.artifact.types import MOST_SESSIONS, Claim, Holding, LabelChange, StoredFile
 from domains.clients import DEFAULT_CLIENT
 
+posix = pytest.mark.skipif(os.name != "posix", reason="opens no folders")
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
 PNG_ID = hashlib.sha256(PNG).hexdigest()
 
@@ -64,6 +65,33 @@ def test_what_becomes_visible_is_on_disk(
     monkeypatch.setattr(os, "fsync", real)
     folder.adopt(path, PNG_ID, claim("one"))
     assert target.read_bytes() == PNG
+
+
+@posix
+def test_a_power_cut_leaves_what_was_told_as_kept(
+    folder: ArtifactFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name and that of its sidecar, when they are new and when they are changed."""
+    path, synced = tmp_path / "artifacts", dict[str, int]()
+    real = os.fsync
+
+    def files() -> dict[str, int]:
+        return {each.name: each.stat().st_ino for each in path.iterdir()}
+
+    def sync(handle: int) -> None:
+        real(handle)
+        if os.path.samestat(os.fstat(handle), path.stat()):
+            synced.update(files())
+
+    monkeypatch.setattr(os, "fsync", sync)
+    for change in (
+        lambda: folder.adopt(finished(tmp_path), PNG_ID, claim("one")),
+        lambda: folder.adopt(finished(tmp_path), PNG_ID, claim("two")),
+        lambda: folder.note(PNG_ID, {"ann": Holding(pinned=True)}),
+    ):
+        change()
+        assert files().keys() == {PNG_ID, f"{PNG_ID}.json"}
+        assert synced == files()
 
 
 def test_the_sidecar_of_the_first_version_is_still_read(

@@ -1,0 +1,78 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from domains.whole_files import sync_folder, whole_file
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="opens no folders")
+
+
+@pytest.fixture
+def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """What was brought to the disk, file or folder, and which names were there by then."""
+    found: list[tuple[str, list[str]]] = []
+
+    def sync(handle: int) -> None:
+        kind = "folder" if os.path.samestat(os.fstat(handle), tmp_path.stat()) else "file"
+        found.append((kind, [name for name in os.listdir(tmp_path) if "." not in name]))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({}, [("file", []), ("folder", ["kept"])]),
+        ({"named": False}, [("file", [])]),
+        ({"synced": False}, []),
+    ],
+)
+def test_content_comes_to_the_disk_before_the_name(
+    tmp_path: Path,
+    synced: list[tuple[str, list[str]]],
+    how: dict[str, bool],
+    expected: list[tuple[str, list[str]]],
+) -> None:
+    with whole_file(tmp_path / "kept", **how) as file:
+        file.write(b"content")
+    assert (tmp_path / "kept").read_bytes() == b"content"
+    assert synced == expected
+
+
+def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_bytes(b"before")
+    with pytest.raises(TypeError), whole_file(tmp_path / "kept") as file:
+        file.write(None)  # type: ignore[arg-type]
+    assert (tmp_path / "kept").read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["kept"]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_syncs_no_folders_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def sync(handle: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    sync_folder(tmp_path)
+
+
+def test_a_disk_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fsync
+
+    def sync(handle: int) -> None:
+        if os.path.samestat(os.fstat(handle), tmp_path.stat()):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(OSError, match="Input/output"), whole_file(tmp_path / "kept") as file:
+        file.write(b"content")
