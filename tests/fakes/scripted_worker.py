@@ -167,6 +167,13 @@ class ScriptedEngine:
             emit(StepFinished(0, step, 10_000))
             time.sleep(0.02)
 
+    def _once_and_slowly(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
+        """A picture, and steps of the next one until it is stopped."""
+        emit(_picture(work, 0))
+        self._slowly(work, emit, check_stop)
+
     def _pauses_unasked(
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
     ) -> None:

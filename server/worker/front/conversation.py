@@ -49,6 +49,7 @@ class Conversation:
         spool: Where its pictures go.
         spool_dir: The worker's own folder in it.
         on_sticky: Called when the worker says that it must end.
+        on_refused: Called when a run is to end, as a picture of it cannot be taken over.
         log: Bound to the device.
     """
 
@@ -59,12 +60,14 @@ class Conversation:
         spool_dir: Path,
         *,
         on_sticky: Callable[[], None],
+        on_refused: Callable[[Run], None],
         log: Any,
     ) -> None:
         self._device_id = device_id
         self._spool = spool
         self._spool_dir = spool_dir
         self._on_sticky = on_sticky
+        self._on_refused = on_refused
         self._log = log
         self._last_epoch = 0
         self.run: Run | None = None
@@ -186,7 +189,9 @@ class Conversation:
             run.offer(self._spool.accept(self._spool_dir, run.epoch, event))
         except DomainError as error:
             # It is no fault of the worker's: the run ends with that, the worker stays.
-            run.stop_error = run.stop_error or error
+            if run.stop_error is None:
+                run.stop_error = error
+                self._on_refused(run)
 
     def _fail(self, run: Run, frame: frames.Failed) -> None:
         if frame.traceback:

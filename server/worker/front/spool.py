@@ -127,9 +127,14 @@ def _check_content(content: BinaryIO, image: ImageResult) -> None:
 
 
 def discard(image: SpooledImage) -> None:
-    """Delete a picture that nobody takes."""
-    if image.path is not None:
+    """Delete a picture that nobody takes; one that the disk does not let go stays until the
+    next start."""
+    if image.path is None:
+        return
+    try:
         image.path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("a picture that nobody takes cannot be deleted: %s", error)
 
 
 @contextlib.contextmanager

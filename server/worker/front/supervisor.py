@@ -98,6 +98,7 @@ class Supervisor:
             spool,
             spool_dir,
             on_sticky=lambda: self._end.note("lost its device"),
+            on_refused=lambda run: self._post(self._ask_to_stop, run),
             log=self._log,
         )
         self._watching: asyncio.Task[None] | None = None

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from domains.device.types import DeviceKind, DeviceState, WorkerStatus
-from domains.errors import Reason, Unavailable
+from domains.errors import Reason, ResourceExhausted, Unavailable
 from domains.inference.jobs import GenerationJob
 from domains.inference.types import GuidanceSettings
 from domains.private_folders import FolderRefused
@@ -356,6 +356,42 @@ async def test_a_picture_that_the_front_cannot_take_over_costs_no_worker(
             assert refused.reason is Reason.STORAGE_UNAVAILABLE
         assert (await outcome(pool)).images
         assert pool.status("cpu:0").process_id == first.process_id
+
+
+async def test_a_run_ends_soon_after_a_picture_that_cannot_be_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails in any case: what it would still draw is of no use, and others wait."""
+    async with running(tmp_path, scripted()) as pool:
+        await ready(pool)
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with monkeypatch.context() as system:
+            system.setattr("server.worker.front.spool.prepare", refuse)
+            (await outcome(pool, "once-and-slowly")).raised(ResourceExhausted)
+        assert (await outcome(pool)).images
+
+
+async def test_pictures_that_cannot_be_deleted_hold_no_device_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their caller left, and the disk has become one that is only read."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    async with running(tmp_path, scripted()) as pool:
+        await ready(pool)
+        events = pool.run("cpu:0", "session", work("once-and-slowly"), remaining=PATIENCE)
+        await anext(events)
+        await eventually(lambda: bool(accepted(tmp_path)))
+        with monkeypatch.context() as disk:
+            disk.setattr(Path, "unlink", refuse)
+            await events.aclose()
+        assert len(accepted(tmp_path)) == 1  # until the next start
+        assert (await outcome(pool)).images
 
 
 async def test_folders_that_go_while_it_works_cost_no_worker(tmp_path: Path) -> None:
