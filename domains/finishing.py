@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -24,6 +26,16 @@ async def finished(work: Awaitable[T]) -> T:
             task.exception()  # It is known; nobody waits for it any more.
         raise asyncio.CancelledError
     return task.result()
+
+
+def finishing(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """The function, whose work is `finished`."""
+
+    @wraps(function)
+    async def whole(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await finished(function(*args, **kwargs))
+
+    return whole
 
 
 async def unstoppable(work: Awaitable[T]) -> T:

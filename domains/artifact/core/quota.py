@@ -65,14 +65,14 @@ class Quota:
 
     def beyond(self, entries: Sequence[Entry], needed: Collection[str]) -> Iterator[Entry]:
         """What is to go for the rest to be within the quota: the least recently used, except
-        the newest and what is read, pinned or needed.
+        what is read, pinned or needed.
 
         Args:
             entries: All, the least recently used first.
-            needed: Ids of those that work needs.
+            needed: Ids of those that stay.
         """
         used = sum(entry.size_bytes for entry in entries)
-        for entry in entries[:-1]:
+        for entry in entries:
             if used <= self.size_bytes:
                 return
             if not (entry.readers or entry.pinned or entry.artifact_id in needed):

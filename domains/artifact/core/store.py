@@ -38,6 +38,7 @@ from domains.artifact.types import (
 )
 from domains.clients import Caller, Role
 from domains.errors import InvalidArgument
+from domains.finishing import finishing
 from domains.paging import Page
 
 
@@ -87,6 +88,7 @@ class ArtifactStore:
             if stored.size_bytes <= self._quota.size_bytes
         }
 
+    @finishing  # a thread takes the file, and goes on without its caller
     async def adopt(
         self,
         path: Path,
@@ -125,7 +127,7 @@ class ArtifactStore:
                 entry.stored = stored
                 entry.use(owner, self._retention, stored.holdings[owner])
                 self._entries[sha256] = entry
-                await self._make_room()
+                await self._make_room(sha256)
             return entry.artifact(owner)
         except BaseException:
             await asyncio.to_thread(discard, path)
@@ -148,16 +150,17 @@ class ArtifactStore:
         if free < needed:
             raise DiskReserved(free, self._min_free_bytes, size_bytes)
 
-    async def _make_room(self) -> None:
-        """Keep within the quota."""
-        await self._remove_expired(but=1)
-        for entry in self._quota.beyond(list(self._entries.values()), self._needed()):
+    async def _make_room(self, newest: str) -> None:
+        """Keep within the quota, and the newest in any case."""
+        await self._remove_expired(newest)
+        needed = {*self._needed(), newest}
+        for entry in self._quota.beyond(list(self._entries.values()), needed):
             await self._let_go(entry)
 
-    async def _remove_expired(self, *, but: int = 0) -> None:
-        """Take what is over from whom it was, but for the `but` that were used last."""
-        moment, needed = self._retention.monotonic(), self._needed()
-        for entry in list(self._entries.values())[: len(self._entries) - but]:
+    async def _remove_expired(self, newest: str = "") -> None:
+        """Take what is over from whom it was."""
+        moment, needed = self._retention.monotonic(), {*self._needed(), newest}
+        for entry in list(self._entries.values()):
             used = entry.readers or entry.artifact_id in needed
             expired = [] if used else entry.expired(moment)
             if len(expired) == len(entry.shares):

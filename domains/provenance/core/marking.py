@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 
 from msgspec.structs import replace
@@ -112,7 +113,8 @@ class Provenance:
         try:
             return await finished(asyncio.to_thread(self._sign, spooled, made))
         except (SignerRefused, OSError) as error:
-            await asyncio.to_thread(spooled.path.unlink, missing_ok=True)
+            with contextlib.suppress(OSError):  # the same disk may not let go of it either
+                await asyncio.to_thread(spooled.path.unlink, missing_ok=True)
             raise unavailable(error) from error
 
     def _sign(self, spooled: SpooledImage, made: Made) -> SpooledImage:

@@ -375,6 +375,49 @@ class SlowFolder(ArtifactFolder):
             super().remove(artifact_id)
 
 
+async def test_what_is_being_kept_is_kept_though_nobody_waits_for_it_any_more(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """A thread has it, which goes on: nothing lies in the folder that nobody knows of."""
+    folder = SlowFolder(tmp_path / "artifacts")
+    store = await opened(folder, clock)
+    keeping = asyncio.create_task(keep(store, tmp_path, PNG))
+    assert await asyncio.to_thread(folder.begun.acquire, timeout=20)
+    keeping.cancel()
+    await asyncio.sleep(0)
+    folder.go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    assert set(store.artifact_ids) == {hashlib.sha256(PNG).hexdigest()}
+    assert store.usage().used_bytes == len(PNG)
+
+
+async def test_the_newest_is_kept_whatever_is_read_meanwhile(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ArtifactFolder(tmp_path / "artifacts")
+    store = await opened(folder, clock, quota_bytes=1000)
+    await keep(store, tmp_path, b"expired")
+    clock.moment += timedelta(seconds=30)
+    large = await keep(store, tmp_path, b"l" * 600)
+    clock.moment += timedelta(seconds=31)
+    deletes, go, delete = threading.Event(), threading.Event(), folder.remove
+
+    def remove(artifact_id: str) -> None:
+        deletes.set()
+        assert go.wait(20)
+        delete(artifact_id)
+
+    monkeypatch.setattr(folder, "remove", remove)
+    keeping = asyncio.create_task(keep(store, tmp_path, b"n" * 500))
+    assert await asyncio.to_thread(deletes.wait, 20)  # what has expired goes first
+    chunks = store.read(ME, large)
+    await anext(chunks)
+    go.set()
+    assert await keeping in store.artifact_ids
+    await chunks.aclose()
+
+
 async def test_two_sessions_that_finish_the_same_picture_at_once_both_have_it(
     tmp_path: Path, clock: Clock
 ) -> None:

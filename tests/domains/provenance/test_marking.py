@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from itertools import product
@@ -92,7 +93,9 @@ async def test_a_key_that_is_gone_bad_is_a_typed_failure_without_its_path(
         await made.mark_key()
 
 
-async def test_a_signed_file_takes_the_place_of_the_other(tmp_path: Path) -> None:
+async def test_a_signed_file_takes_the_place_of_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = provenance_at(tmp_path / "provenance")
     data, path = saved(painting()), tmp_path / "picture"
     path.write_bytes(data)
@@ -121,3 +124,11 @@ async def test_a_signed_file_takes_the_place_of_the_other(tmp_path: Path) -> Non
     with pytest.raises(SigningUnavailable):
         await made.sign(SpooledImage(image, broken), Made())
     assert not broken.exists()
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    broken.write_bytes(b"no picture")
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(SigningUnavailable):
+        await made.sign(SpooledImage(image, broken), Made())
