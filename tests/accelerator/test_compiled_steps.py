@@ -13,6 +13,7 @@ from domains.inference.backends.compiled.shelf import CodeShelf
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.step_graphs import StepGraphs, recorder_for
 from tests.domains.inference.backends.compiled_unet import arguments, small_unet
+from tests.domains.inference.backends.test_step_graphs import Net, Parted
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no card"),
@@ -83,3 +84,22 @@ def test_pictures_take_turns(unet: Any) -> None:
         assert torch.equal(first, found[1][0])
         assert torch.equal(second, found[1][1])
         assert not torch.equal(first, second)
+
+
+def test_an_interval_of_guidance_after_a_guided_picture() -> None:
+    """What was recorded first works where the other one keeps what its steps share."""
+    net, parted = Net().to(CARD).requires_grad_(False), Parted()
+    net._compiled_call_impl = parted  # type: ignore[assignment]
+    graphs = StepGraphs(recorder_for(torch.device(CARD)), torch.device(CARD))
+    guided, alone = torch.ones(2, 4, device=CARD), torch.full((1, 4), 2.0, device=CARD)
+    with torch.no_grad():
+        for picture in ((guided,), (alone, guided, alone), (alone, guided, alone)):
+            unet = graphs.bound(net)
+            for text in picture:
+                for step in range(3):
+                    sample = torch.randn(2, 4, device=CARD)
+                    how: Any = {"return_dict": False, "added": {"bias": text}}
+                    timestep = torch.tensor(float(step), device=CARD)
+                    wanted = parted(sample, timestep, **how)[0]
+                    assert torch.equal(unet(sample, timestep, **how)[0], wanted)
+    assert graphs.count == 2

@@ -143,7 +143,7 @@ class _Key(NamedTuple):
 class _Recorded:
     """A call whose tensors lie in `inputs`, in their order. `before` does again what depends
     on the `steady` ones alone, into `kept`: that it stays is all that holds its memory, which
-    another recording would take."""
+    another recording would take. One made before it may work there all the same."""
 
     inputs: tuple[torch.Tensor, ...]
     replay: Callable[[], None]
@@ -176,6 +176,10 @@ class _Recorded:
         self._binding, self._shared = binding, shared
         self.replay()
         return pytree.tree_map_only(torch.Tensor, torch.clone, self.result)
+
+    def forget(self) -> None:
+        """Have `before` done again at the next call."""
+        self._binding = None
 
 
 class StepGraphs:
@@ -287,6 +291,10 @@ class StepGraphs:
                 return network(*args, **kwargs)
             self._keep(key, recorded)
             self._shortages = 0
+        if key != next(reversed(self._recorded)):
+            # Others were replayed since, and those recorded before this one may have worked
+            # where it keeps what its steps share: those places were free once they had ended.
+            recorded.forget()
         self._recorded.move_to_end(key)
         self.replays += 1
         return recorded.again(tensors, binding)

@@ -433,6 +433,48 @@ def test_what_steps_share_stays_where_it_is(net: Net, parted: Parted) -> None:
     assert all(each() is None for each in recorder.made)
 
 
+class Pooling:
+    """A recorder whose recordings share a pool of memory, as a card's: what one works in is
+    free for what later ones keep."""
+
+    def __init__(self) -> None:
+        self._kept: list[list[torch.Tensor]] = []
+
+    def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        number, results = len(self._kept), list(run())
+        self._kept.append(results)
+
+        def replay() -> None:
+            for later in self._kept[number + 1 :]:
+                for kept in later:
+                    kept.fill_(torch.nan)
+            for result, again in zip(results, run(), strict=True):
+                result.copy_(again)
+
+        return replay, results
+
+    def let_go(self) -> None:
+        self._kept.clear()
+
+
+def test_what_steps_share_is_done_again_after_other_recordings(
+    net: Net, parted: Parted
+) -> None:
+    """An interval of guidance: steps without it, with it, and without it again."""
+    graphs = StepGraphs(Pooling(), torch.device("cpu"))
+    guided, alone = torch.ones(2, 4), torch.full((1, 4), 2.0)
+    stepped(graphs.bound(net), guided)
+    for _ in range(2):
+        unet = graphs.bound(net)
+        for text in (alone, guided, alone):
+            stepped(unet, text)
+    assert graphs.count == 2
+    parted.done.clear()
+    stepped(unet, alone)
+    stepped(unet, guided)
+    assert parted.done == ["step"] * 3 + ["before"] + ["step"] * 3, "and only then"
+
+
 def test_calls_that_are_not_parted_are_recorded_whole(
     net: Net, graphs: StepGraphs, parted: Parted, recorder: Replaying
 ) -> None:
