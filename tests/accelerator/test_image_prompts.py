@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from tests.accelerator.test_step_graphs import (
     the_model,
 )
 from tests.domains.inference.backends.test_image_to_image import painting
-from tests.domains.model.image_prompts import KINDS, adapter_file, encoder_folder
+from tests.domains.model.image_prompts import KINDS, PLAIN, adapter_file, encoder_folder
 from tests.fakes.jobs import changed
 
 __all__ = ["engine", "latents"]  # fixtures
@@ -36,24 +37,32 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder_folder(folder / "encoder")
     for kind in KINDS:
         adapter_file(folder / f"{kind}.safetensors", kind)
+    for seed, name in enumerate("AB"):
+        adapter_file(folder / f"{name}.safetensors", PLAIN, seed)
     return folder
 
 
-def looking(models: Path, kind: str, scale: float, precision: PrecisionMode) -> GenerationJob:
-    """The work with a picture as a prompt."""
+def looking(
+    models: Path, kinds: Sequence[str], scale: float, precision: PrecisionMode
+) -> GenerationJob:
+    """The work with a picture as a prompt, once for each of the adapters."""
     picture, path = painting(300, 240), models / "picture"
     path.write_bytes(picture.tobytes())
     sha256 = hashlib.sha256(picture.tobytes()).hexdigest()
-    adapter = ModelPlace.of(models / f"{kind}.safetensors")
+    adapters = {kind: ModelPlace.of(models / f"{kind}.safetensors") for kind in kinds}
     return changed(
         WORK,
         precision=precision,
-        image_prompts=(ImagePrompt(kind, "encoder", scale),),
+        image_prompts=tuple(ImagePrompt(kind, "encoder", scale) for kind in kinds),
         image_prompt_pictures=(
             ImagePromptPictures((PreparedPicture(path, *picture.size, sha256),)),
-        ),
+        )
+        * len(kinds),
         companions=(
-            Companion(kind, ModelType.IMAGE_PROMPT_ADAPTER, adapter),
+            *(
+                Companion(kind, ModelType.IMAGE_PROMPT_ADAPTER, adapter)
+                for kind, adapter in adapters.items()
+            ),
             Companion("encoder", ModelType.IMAGE_ENCODER, ModelPlace.of(models / "encoder")),
         ),
     )
@@ -63,7 +72,7 @@ def looking(models: Path, kind: str, scale: float, precision: PrecisionMode) -> 
 def test_they_are_replayed_with_the_bits_of_plain_steps(
     engine: Engine, latents: list[torch.Tensor], models: Path, kind: str
 ) -> None:
-    job = looking(models, kind, 0.7, PrecisionMode.EXACT)
+    job = looking(models, [kind], 0.7, PrecisionMode.EXACT)
     before, _ = drawn(engine, WORK)
     assert drawn(engine, job)[1]
     count = the_model(engine).graphs.count
@@ -76,3 +85,16 @@ def test_they_are_replayed_with_the_bits_of_plain_steps(
     assert torch.equal(first, wanted)
     assert torch.equal(second, wanted)
     assert not torch.equal(without, wanted)
+
+
+def test_they_know_which_prompt_has_which_adapter(
+    engine: Engine, latents: list[torch.Tensor], models: Path
+) -> None:
+    jobs = [looking(models, kinds, 0.7, PrecisionMode.EXACT) for kinds in ("AAB", "ABB", "ABA")]
+    for job in jobs:
+        assert drawn(engine, job)[1]
+    for job in jobs:
+        plainly(engine, job)
+
+    assert all(map(torch.equal, latents[:3], latents[3:]))
+    assert len({each.cpu().numpy().tobytes() for each in latents}) == 3

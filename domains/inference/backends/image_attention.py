@@ -26,7 +26,7 @@ from domains.inference.backends.attention import (
 )
 from domains.inference.backends.compilation import without_compiled_code
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.network_state import PlacedProcessor, Places
+from domains.inference.backends.network_state import PlacedProcessor, Places, PlacesInOrder
 from domains.inference.backends.walk import data_type_of
 from domains.model.backends.image_prompt_adapter import ImagePromptAdapter
 
@@ -61,11 +61,11 @@ class ImageAttention(PlacedProcessor):
     Args:
         pairs: What makes keys and values of an image prompt's tokens, for each prompt.
         attend: The kernel.
-        places: Where the pairs lie; None: nobody keeps them there.
+        places: Where the pair of each prompt lies; None: nobody keeps them there.
     """
 
     def __init__(
-        self, pairs: tuple[_Pair, ...], attend: Attend, places: tuple[Places, ...] | None
+        self, pairs: tuple[_Pair, ...], attend: Attend, places: PlacesInOrder | None
     ) -> None:
         self._pairs = pairs
         self._attend = attend
@@ -121,7 +121,7 @@ def attending_to_images(
     assert wanted is not None, "a UNet has parameters"
     pairs = [_pairs(adapter, wanted) for adapter in adapters]
     same = all(data_type_of(adapter) is wanted for adapter in adapters)
-    places = tuple(dict.fromkeys(map(_places, adapters))) if same else None
+    places = tuple(map(_places, adapters)) if same else None
     layers = iter(zip(*pairs, strict=True))
     now = {
         name: ImageAttention(next(layers), attend, places) if crosses(name) else processor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from operator import attrgetter
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -32,6 +33,10 @@ class Places:
         return sum(tensor.nbytes for tensor in self.tensors)
 
 
+PlacesInOrder: TypeAlias = tuple[Places, ...]
+"""One after another as something computes with them, as often as it does."""
+
+
 class PlacedHook:
     """A forward hook whose calls can be recorded: all that it computes with lies in `places`,
     which say as well what it does. None where that is not so."""
@@ -42,26 +47,26 @@ class PlacedHook:
 class PlacedProcessor:
     """An attention processor with numbers of its own, likewise; others have none."""
 
-    places: tuple[Places, ...] | None = None
+    places: PlacesInOrder | None = None
 
 
-def hooks_of(tables: Tables) -> tuple[Places, ...] | None:
-    """Where what hooks and attention processors compute with lies, each place once; None where
-    one is there of which that is not known."""
+def hooks_of(tables: Tables) -> tuple[PlacesInOrder, ...] | None:
+    """Where what hooks and attention processors compute with lies, each order of places once;
+    None where one is there of which that is not known."""
     if any(tables.hooks_before):
         return None
-    found: dict[Places, None] = {}
+    found: dict[PlacesInOrder, None] = {}
     for attributes in tables.attributes:
         processor = attributes.get("processor")
         if isinstance(processor, PlacedProcessor):
             if processor.places is None:
                 return None
-            found |= dict.fromkeys(processor.places)
+            found[processor.places] = None
     if any(tables.hooks):  # of a thousand layers hardly one has anything
         for hook in values_of(tables.hooks):
             if not isinstance(hook, PlacedHook) or hook.places is None:
                 return None
-            found[hook.places] = None
+            found[hook.places,] = None
     return tuple(found)
 
 

@@ -21,7 +21,12 @@ from domains.device.backends import faults
 from domains.device.backends.work_stream import work_stream
 from domains.inference.backends import memset_nodes
 from domains.inference.backends.beside import one_at_a_time
-from domains.inference.backends.network_state import Places, code_of, hooks_of, weights_of
+from domains.inference.backends.network_state import (
+    PlacesInOrder,
+    code_of,
+    hooks_of,
+    weights_of,
+)
 from domains.inference.backends.tree_forms import as_key
 from domains.inference.backends.walk import Layers
 
@@ -134,7 +139,7 @@ class _Key(NamedTuple):
     lies, how its arguments are built, and those that are no tensors."""
 
     compiled: bool
-    hooks: tuple[Places, ...]
+    hooks: tuple[PlacesInOrder, ...]
     form: Hashable
     leaves: tuple[Any, ...]
 
@@ -255,7 +260,7 @@ class StepGraphs:
     def _call(
         self,
         network: nn.Module,
-        at_work: tuple[bool, tuple[Places, ...]],
+        at_work: tuple[bool, tuple[PlacesInOrder, ...]],
         binding: object,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -346,5 +351,5 @@ class StepGraphs:
             del self._recorded[other]
 
     def _placed_bytes(self) -> int:
-        kept = {places for key in self._recorded for places in key.hooks}
+        kept = {places for key in self._recorded for order in key.hooks for places in order}
         return sum(places.size_bytes for places in kept)

@@ -63,6 +63,7 @@ from tests.domains.model.image_prompts import (
     encoder_folder,
 )
 from tests.fakes.jobs import Listener, changed
+from tests.fakes.tapes import Taping
 
 __all__ = ["file_of"]  # a fixture
 EDGE = 64
@@ -401,6 +402,30 @@ def test_recorded_steps_know_adapters_and_strengths(
 
     assert told == [1, 2, 2, 3, 4, 4, 4]
     assert recorder.let_go_of == 1  # at the beginning
+
+
+def test_recorded_steps_know_which_prompt_has_which_adapter(
+    draw: Any, engine: Engine, tmp_path: Path, pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By operations on the memory that was recorded: nothing is looked up anew."""
+    encoder_folder(tmp_path / "encoder")
+    for seed, name in enumerate("AB"):
+        adapter_file(tmp_path / f"{name}.safetensors", PLAIN, seed)
+    work = [
+        {**asking(tmp_path, *((name, pictures(), {}) for name in names)), **SMALL}
+        for names in ("AAB", "ABB", "ABA", "BAA", "AAB")
+    ]
+    plain = [draw(**each).latents[0] for each in work]
+    assert len({each.numpy().tobytes() for each in plain}) == 4
+    recorder, model = Taping(), engine._model
+    assert model is not None
+    monkeypatch.setattr(model, "graphs", StepGraphs(recorder, torch.device("cpu")))
+    told = []
+    for each, wanted in zip(work, plain, strict=True):
+        assert torch.equal(draw(**each).latents[0], wanted)
+        told.append(recorder.recorded)
+
+    assert told == [1, 2, 3, 4, 4]
 
 
 def test_recordings_hold_on_to_no_adapter(
