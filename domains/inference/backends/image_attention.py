@@ -27,6 +27,7 @@ from domains.inference.backends.attention import (
 from domains.inference.backends.compilation import without_compiled_code
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.network_state import PlacedProcessor, Places, PlacesInOrder
+from domains.inference.backends.second_try import with_room
 from domains.inference.backends.walk import data_type_of
 from domains.model.backends.image_prompt_adapter import ImagePromptAdapter
 
@@ -119,7 +120,9 @@ def attending_to_images(
     attend = attend_fused if model.plain_attention is None else attend_in_slices
     wanted = data_type_of(unet)
     assert wanted is not None, "a UNet has parameters"
-    pairs = [_pairs(adapter, wanted) for adapter in adapters]
+    pairs = with_room(
+        lambda: [_pairs(adapter, wanted) for adapter in adapters], model.make_room
+    )
     same = all(data_type_of(adapter) is wanted for adapter in adapters)
     places = tuple(map(_places, adapters)) if same else None
     layers = iter(zip(*pairs, strict=True))

@@ -15,9 +15,10 @@ from torch import nn
 
 from domains.inference.backends.compilation import without_compiled_code
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.lora_hooks import change_of, in_places
+from domains.inference.backends.lora_hooks import LayerChange, change_of, in_places
 from domains.inference.backends.lora_places import LoraPlaces
 from domains.inference.backends.lora_shelf import KeptLora, refused
+from domains.inference.backends.second_try import with_room
 from domains.model.backends.lora.file import LoraFile, check_fit
 from domains.model.backends.lora.layers import UNET, Layer
 
@@ -84,12 +85,17 @@ def _working(
     places: LoraPlaces | None = None,
 ) -> Iterator[None]:
     layers = _layers({name: model.networks[name] for name in names})
-    hooks = [
-        change_of(target, parts, layers[target.layer], strength)
-        for active in loras
-        for target, parts in active.lora.changes
-        if target.layer.network in names and (strength := active.strength(target.layer.network))
-    ]
+
+    def made() -> list[LayerChange]:
+        return [
+            change_of(target, parts, layers[target.layer], strength)
+            for active in loras
+            for target, parts in active.lora.changes
+            if target.layer.network in names
+            and (strength := active.strength(target.layer.network))
+        ]
+
+    hooks = with_room(made, model.make_room)
     with ExitStack() as undone:
         for name in {each.layer.network for each in hooks}:
             undone.callback(_thaw, model.networks[name].requires_grad_(False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from domains.chain.types import UpscalerModel
 from domains.errors import FailedPrecondition, Reason
@@ -22,6 +23,7 @@ from domains.inference.backends.lora_layers import ActiveLora, check_loras
 from domains.inference.backends.refiner_part import RefinerPart, prepare_refiner
 from domains.inference.backends.room import picture_bytes
 from domains.inference.backends.seamless import edges_of
+from domains.inference.backends.second_try import with_room
 from domains.inference.backends.vae_part import Vae, own_vae
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.jobs import GenerationJob
@@ -165,24 +167,27 @@ class PartLoading:
         if not job.settings.embedding_model_ids:
             return NO_INVERSIONS
         with self.clock.time("load"):
-            return Inversions(
-                [
-                    read_inversion(job.companion(model_id), model)
-                    for model_id in job.settings.embedding_model_ids
-                ]
-            )
+            reads = [
+                partial(read_inversion, job.companion(model_id), model)
+                for model_id in job.settings.embedding_model_ids
+            ]
+            return Inversions([with_room(read, model.make_room) for read in reads])
 
     def _loras(self, job: GenerationJob, model: LoadedModel) -> tuple[ActiveLora, ...]:
         if not job.settings.loras:
             return ()
         with self.clock.time("load"):
-            loras = tuple(
-                ActiveLora(
-                    self.loader.loras.get(lora.model_id, job.companion(lora.model_id).place),
-                    lora.weight,
-                    resolved(lora.text_encoder_weight),
+            # The shelf has nothing of one that it could not read.
+            reads = [
+                partial(
+                    self.loader.loras.get, named.model_id, job.companion(named.model_id).place
                 )
-                for lora in job.settings.loras
+                for named in job.settings.loras
+            ]
+            kept = [with_room(read, model.make_room) for read in reads]
+            loras = tuple(
+                ActiveLora(lora, named.weight, resolved(named.text_encoder_weight))
+                for lora, named in zip(kept, job.settings.loras, strict=True)
             )
             check_loras(model, loras)
         return loras

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from functools import partial
@@ -11,16 +12,29 @@ import pytest
 import torch
 from torch import nn
 
-from domains.device.jobs import OptimizationJob
+from domains.device.jobs import OptimizationJob, ReleaseJob
 from domains.device.types import OptimizationProfile
 from domains.errors import Reason, ResourceExhausted
-from domains.inference.backends import decoding, denoise, speed
+from domains.inference.backends import (
+    decoding,
+    denoise,
+    image_attention,
+    inversion_files,
+    lora_layers,
+    lora_shelf,
+    speed,
+)
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.second_try import with_room
-from domains.inference.types import PrecisionMode, Toggle
+from domains.inference.jobs import Companion, ImagePromptPictures
+from domains.inference.types import ImagePrompt, LoraWeight, PrecisionMode, Toggle
+from domains.model.types import ModelType
+from domains.picture.types import PreparedPicture
 from domains.session.jobs import EncodedImage
-from domains.values import DegradationKind, OutputSettings
+from domains.values import DegradationKind, ModelPlace, OutputSettings
+from tests.domains.inference.backends.conftest import MODEL
+from tests.domains.model.image_prompts import adapter_file, encoder_folder
 from tests.fakes.jobs import Listener, changed
 
 
@@ -77,6 +91,57 @@ def test_a_second_try_gives_the_same_picture(engine, work, monkeypatch, module, 
     assert again == whole
     assert report.degradations == ()
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (lora_shelf, "read_tensor"),
+        (lora_layers, "change_of"),
+        (inversion_files, "read_tensor"),
+        (image_attention, "_pairs"),
+    ],
+)
+def test_what_goes_with_a_model_has_room_made_for_it(
+    engine, work, monkeypatch, tmp_path, module, name
+):
+    """While it is read, and while it is put on: what is idle goes."""
+    encoder_folder(tmp_path / "encoder")
+    path = tmp_path / "picture"
+    path.write_bytes(bytes(3 * 8 * 8))
+    picture = PreparedPicture(path, 8, 8, hashlib.sha256(path.read_bytes()).hexdigest())
+    files = {
+        "line-art": (ModelType.LORA, MODEL.parent / "line-art.safetensors"),
+        "emoji-embedding": (ModelType.EMBEDDING, MODEL.parent / "emoji-embedding.safetensors"),
+        "plain": (ModelType.IMAGE_PROMPT_ADAPTER, adapter_file(tmp_path / "plain.safetensors")),
+        "encoder": (ModelType.IMAGE_ENCODER, tmp_path / "encoder"),
+    }
+    changes = {
+        "prompt": "a red apple <far>",
+        "loras": (LoraWeight("line-art", 0.8, 0.8),),
+        "embedding_model_ids": ("emoji-embedding",),
+        "image_prompts": (ImagePrompt("plain", "encoder"),),
+        "image_prompt_pictures": (ImagePromptPictures((picture,)),),
+        "companions": tuple(
+            Companion(each, kind, ModelPlace.of(file), trigger_words=("<far>",))
+            for each, (kind, file) in files.items()
+        ),
+    }
+    whole, _ = draw(engine, work, **changes)
+    idle = Companion(
+        "idle", ModelType.LORA, ModelPlace.of(MODEL.parent / "pixel-art.safetensors")
+    )
+    draw(engine, work, loras=(LoraWeight("idle", 1.0, 1.0),), companions=(idle,))
+    engine.release(ReleaseJob(("line-art",)), Listener())
+    assert "idle" in [part.model_id for part in engine.held()]
+    call, calls = failing(getattr(module, name), 1)
+    monkeypatch.setattr(module, name, call)
+    again, report = draw(engine, work, **changes)
+
+    assert again == whole
+    assert report.degradations == ()
+    assert len(calls) >= 2
+    assert "idle" not in [part.model_id for part in engine.held()]
 
 
 @pytest.mark.parametrize(("module", "name"), [(denoise, "predict"), (decoding, "decode")])
