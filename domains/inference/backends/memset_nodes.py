@@ -116,11 +116,16 @@ def _replace(whole: Any, node: Any, words: _Words, driver: Any) -> None:
     kernel.blockDimX, kernel.blockDimY, kernel.blockDimZ = _THREADS, 1, 1
     kernel.kernelParams = (tuple(words), (ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint32))
     (made,) = _answer(driver.cuGraphAddKernelNode(whole, before, len(before), kernel))
-    if after:
-        starts = [made] * len(after)
-        no_data = [None] * len(edges)
-        _answer(driver.cuGraphAddDependencies(whole, starts, after, *no_data, len(after)))
-    _answer(driver.cuGraphDestroyNode(node))
+    try:
+        if after:
+            starts = [made] * len(after)
+            no_data = [None] * len(edges)
+            _answer(driver.cuGraphAddDependencies(whole, starts, after, *no_data, len(after)))
+        _answer(driver.cuGraphDestroyNode(node))
+    except RuntimeError:
+        # Nothing would wait for it: it could set memory that is in use already.
+        driver.cuGraphDestroyNode(made)
+        raise
 
 
 def _neighbours(question: Any, node: Any) -> tuple[Any, ...]:
