@@ -74,7 +74,7 @@ class SessionReader:
             ShuttingDown: The server ends, and the next one goes on with the session.
         """
         log = session.log
-        condensed = log.first_sequence > 1
+        missing = log.first_sequence  # some before it, from the beginning
         cursor = max(from_sequence, 1)
         if not (cursor == 1 or log.first_sequence <= cursor <= log.last_sequence + 1):
             raise _expired(session, from_sequence)
@@ -86,7 +86,7 @@ class SessionReader:
         while True:
             change = log.change()
             while (entry := log.entry(cursor)) is not None:
-                if 1 < cursor < log.first_sequence and not condensed:  # meanwhile
+                if max(missing, 2) <= cursor < log.first_sequence:  # meanwhile
                     raise _expired(session, cursor)
                 cursor = entry.sequence + 1
                 if isinstance(entry.event, Terminal | Paused):

@@ -137,3 +137,22 @@ async def test_a_log_that_is_shortened_keeps_its_first_entry_and_says_what_is_mi
     assert [event.sequence for event in events] == [1, *range(15, 23)]
     with pytest.raises(EventsExpired):
         await collect(reader.events(session, 14))
+
+
+@pytest.mark.parametrize("start", [1, 15])
+async def test_a_reader_of_a_log_that_began_earlier_hears_of_what_goes_meanwhile(
+    sessions: Sessions, reader: SessionReader, start: int
+) -> None:
+    session = await started(sessions)
+    for _ in range(20):
+        session.record(PhaseStarted(Phase.DENOISING))
+    session.log.shorten(8)
+    assert session.log.first_sequence == 15
+    async with aclosing(reader.events(session, start)) as events:
+        read = [(await anext(events)).sequence for _ in range(3)]
+        assert read == ([1, 15, 16] if start == 1 else [15, 16, 17])
+        for _ in range(20):
+            session.record(PhaseStarted(Phase.DENOISING))
+        session.log.shorten(8)
+        with pytest.raises(EventsExpired):
+            await anext(events)
