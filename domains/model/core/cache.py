@@ -130,10 +130,9 @@ class ModelCache:
         try:
             await asyncio.to_thread(budget.choose, budget_bytes)
         finally:
-            for entry in ledger.evictable():
-                if ledger.used_bytes <= wanted:
-                    break
-                await self._drop(entry, EvictionCause.REQUESTED)
+            # One may come into use while another goes.
+            while ledger.used_bytes > wanted and (left := ledger.evictable()):
+                await self._drop(left[0], EvictionCause.REQUESTED)
 
     async def revise(self, place_of: Callable[[str], ModelPlace | None]) -> None:
         """Let go what does not lie on disk any more as it was read.

@@ -19,7 +19,7 @@ from domains.values import ModelOrigin, ModelPlace
 _log = logging.getLogger("deviceops.models")
 _END = object()
 Item = TypeVar("Item")
-_Steps = AsyncGenerator[PhaseStarted | TransferProgress | CacheLease]
+_Steps = AsyncGenerator[PhaseStarted | TransferProgress]
 
 
 class CachedRuns:
@@ -74,12 +74,10 @@ class CachedRuns:
         leases: dict[str, CacheLease] = {}
         self._stops[key] = stop = clock.create_future()
         try:
-            async with aclosing(_raced(self._prepared(device_id, job), stop, until)) as steps:
+            prepared = self._prepared(device_id, job, leases)
+            async with aclosing(_raced(prepared, stop, until)) as steps:
                 async for step in steps:
-                    if isinstance(step, CacheLease):
-                        leases[step.model_id] = step
-                    else:
-                        yield step
+                    yield step
             if leases:
                 found = {model_id: lease.cached for model_id, lease in leases.items()}
                 job = job.with_cached(found)
@@ -116,38 +114,36 @@ class CachedRuns:
     def _fills(self, device_id: str, model_id: str) -> bool:
         return self._wants(device_id) and not self._holds(device_id, model_id)
 
-    async def _prepared(self, device_id: str, job: Job[Any]) -> _Steps:
-        """Reading a job's models one after another, each at last a lease of it; nothing where
-        there is none."""
+    async def _prepared(
+        self, device_id: str, job: Job[Any], leases: dict[str, CacheLease]
+    ) -> _Steps:
+        """Reading a job's models one after another. Each is in `leases` as soon as it is held:
+        whoever runs the job ends them, wherever that is broken off."""
         began = False
         for model_id, place in job.places.items():
-            async with aclosing(self._read(device_id, model_id, place)) as steps:
-                async for step in steps:
-                    if isinstance(step, TransferProgress) and not began:
+            async with aclosing(self._read(device_id, model_id, place, leases)) as steps:
+                async for progress in steps:
+                    if not began:
                         began = True
                         yield PhaseStarted(Phase.READING)
-                    yield step
+                    yield progress
 
-    async def _read(self, device_id: str, model_id: str, place: ModelPlace) -> _Steps:
+    async def _read(
+        self, device_id: str, model_id: str, place: ModelPlace, leases: dict[str, CacheLease]
+    ) -> AsyncGenerator[TransferProgress]:
         fill = self._fills(device_id, model_id)
-        lease = None
         try:
             lease = await self._cache.lease(model_id, place, fill=fill)
             if lease is None:
                 return
+            leases[model_id] = lease
             async with aclosing(lease.filled()) as steps:
                 async for progress in steps:
                     yield progress
         except (DomainError, OSError) as error:
             _log.info("model %s is not loaded from main memory: %s", model_id, error)
-            if lease is not None:
-                lease.end()
-            return
-        except BaseException:
-            if lease is not None:
-                lease.end()
-            raise
-        yield lease
+            if model_id in leases:
+                leases.pop(model_id).end()
 
     def _count(self, job: Job[Any], event: object) -> None:
         """Note what a report says of the cache."""

@@ -10,13 +10,13 @@ from functools import partial
 from domains import checks
 from domains.device.jobs import ReleaseJob
 from domains.device.types import LoadedComponent
-from domains.errors import FailedPrecondition
+from domains.errors import DomainError, FailedPrecondition
 from domains.limits import LIMITS
 from domains.memory.ports import Leaving
 from domains.model.core.cache import ModelCache
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.use import ModelUse
-from domains.model.errors import CacheFull, InvalidLoad, ModelInUse
+from domains.model.errors import InvalidLoad, ModelInUse
 from domains.model.ports import Machine
 from domains.model.types import Model, UnloadReport, UnloadRequest
 from domains.session.core.jobs import run_job
@@ -93,9 +93,8 @@ class Unloads:
             turn = asyncio.current_task()
             assert turn is not None
             turns.append(turn)
-            if request.keep_cached:
-                await self._keep(session, model)
-            return await self._run(session, model_id, chosen)
+            kept = model if request.keep_cached else None
+            return await self._run(session, model_id, chosen, kept)
 
         reading = (Phase.READING,) if request.keep_cached else ()
         return SessionPlan(
@@ -133,10 +132,12 @@ class Unloads:
         return chosen
 
     async def _run(
-        self, session: Session, model_id: str, device_ids: tuple[str, ...]
+        self, session: Session, model_id: str, device_ids: tuple[str, ...], kept: Model | None
     ) -> Outcome:
         try:
             async with asyncio.timeout(session.run_left()):
+                if kept is not None:
+                    await self._keep(session, kept)
                 released = await asyncio.gather(
                     *(self._leave(session, model_id, one) for one in device_ids),
                     return_exceptions=True,
@@ -158,8 +159,9 @@ class Unloads:
         return Outcome(report=UnloadReport(tuple(left), freed, cached=cached))
 
     async def _keep(self, session: Session, model: Model) -> None:
-        """Have main memory keep the model, unless it has no room: the report tells."""
-        with suppress(CacheFull, OSError):
+        """Have main memory keep the model, unless it has no room or cannot read it: the report
+        tells."""
+        with suppress(DomainError, OSError):
             lease = await self._cache.lease(model.model_id, model.place, fill=True)
             assert lease is not None
             async with aclosing(lease):

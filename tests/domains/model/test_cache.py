@@ -388,6 +388,27 @@ async def test_the_budget_changes_while_it_runs(kept: Kept) -> None:
     assert kept.names == []
 
 
+async def test_a_model_that_comes_into_use_while_the_budget_changes_stays(kept: Kept) -> None:
+    for name in ("one", "two", "three"):
+        await kept.keep(name)
+    leases: list[CacheLease] = []
+    changed = kept.cache._changed
+
+    def use_the_next(model_id: str, cause: EvictionCause | None) -> None:
+        changed(model_id, cause)
+        if model_id == "one":
+            entry = kept.memory.ledger.find("two")
+            assert entry is not None
+            kept.memory.ledger.lease(entry)
+            leases.append(CacheLease(entry, None, kept.memory.arena, kept.cache._release))
+
+    kept.cache._changed = use_the_next
+    await kept.cache.set_budget(4 * MIB)
+
+    assert kept.names == ["two"]
+    leases[0].end()
+
+
 def test_a_chosen_budget_holds_until_the_setting_changes() -> None:
     facts = TransientFacts()
     CacheBudget(facts, 10, has_cards=lambda: True).choose(7)

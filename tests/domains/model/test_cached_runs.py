@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,10 @@ from domains.errors import Cancelled, DeadlineExceeded, Unavailable
 from domains.model.core.cached_runs import CachedRuns
 from domains.model.errors import CachedModelInUse
 from domains.model.jobs import LoadJob, LoadReport
+from domains.model.types import FileState
 from domains.session.jobs import Job, WorkPaused
 from domains.session.types import Phase, PhaseStarted, TransferProgress
-from domains.values import ModelOrigin
+from domains.values import ModelOrigin, ModelPlace
 from tests.domains.model.test_cache import MIB, PATIENCE, Kept, kept, until
 
 __all__ = ["kept"]  # a fixture
@@ -335,3 +336,32 @@ def test_the_place_of_a_job_is_a_model_place(tmp_path: Path) -> None:
     with_cache = [job for job in JOBS if "cached" in job.__struct_fields__]
     assert LoadJob in with_cache
     assert all("place" in job.__struct_fields__ for job in with_cache)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_run_that_is_cancelled_as_its_model_is_found_holds_it_no_longer(
+    system: System, monkeypatch: pytest.MonkeyPatch, turns: int, outside: bool
+) -> None:
+    await system.kept.keep("one")
+    answered = asyncio.Event()
+
+    async def look(place: ModelPlace, files: Collection[FileState]) -> bool:
+        await answered.wait()
+        return True
+
+    monkeypatch.setattr(system.kept.states, "unchanged_lately", look)
+    job = LoadJob("one", ModelPlace(system.kept.folder, Path("one")))
+    running = asyncio.create_task(system.done(job))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    answered.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if outside:
+        running.cancel()
+    else:
+        system.runs.cancel(CARD, "session")
+    await asyncio.wait({running})
+
+    assert await system.kept.cache.evict("one") == 3 * MIB
