@@ -106,10 +106,12 @@ def paused(
 
 
 def is_left_behind(child: Session) -> bool:
-    """Whether it only ended because its server did, and cannot be taken up: work of its kind
-    does no harm when it is done again."""
-    end = child.failure
-    restarted = end is not None and end.reason is Reason.SERVER_RESTARTED
+    """Whether it only ended because its server did, or does, and cannot be taken up: work of
+    its kind does no harm when it is done again."""
+    end = child.log.terminal
+    if isinstance(end, Cancelled) and end.reason is Reason.SHUTTING_DOWN:
+        return True
+    restarted = child.failure is not None and child.failure.reason is Reason.SERVER_RESTARTED
     return restarted and child.lost < MOST_LOST_TURNS
 
 

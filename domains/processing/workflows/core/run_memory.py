@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from domains.clients import Caller
 from domains.errors import DomainError
+from domains.finishing import finishing
 from domains.memory.core.leases import Leases
 from domains.memory.types import Allocation, AllocationRequest
 
@@ -54,6 +55,7 @@ class RunMemory:
         self._renewing[taken.allocation_id] = asyncio.create_task(renewing)
         return taken
 
+    @finishing  # a pause comes after it: what is freed is known to be
     async def free(self, client: Caller, allocation_id: str) -> None:
         """Free memory of the client; what an earlier turn of the run freed stays free.
 

@@ -68,6 +68,31 @@ async def test_a_run_that_was_paused_finds_what_it_has_and_frees_once(leases: Le
     assert again is taken[0]  # its step had ended, and so had the one that freed it
 
 
+async def test_what_is_being_freed_when_the_run_pauses_is_known_to_be_free(
+    leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step does it again afterwards, and must not find it gone."""
+    memory = RunMemory(leases)
+    mine = await leases.create(ANN, AllocationRequest(HOST, MIB))
+    freed, go_on, delete = asyncio.Event(), asyncio.Event(), leases.delete
+
+    async def slow(caller: Caller, allocation_id: str) -> int:
+        size = await delete(caller, allocation_id)
+        freed.set()
+        await go_on.wait()
+        return size
+
+    monkeypatch.setattr(leases, "delete", slow)
+    freeing = asyncio.create_task(memory.free(RUN, mine.allocation_id))
+    await freed.wait()
+    freeing.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await freeing
+    await memory.free(RUN, mine.allocation_id)
+
+
 async def test_it_frees_what_is_the_clients_and_nothing_else(leases: Leases) -> None:
     memory = RunMemory(leases)
     mine = await leases.create(ANN, AllocationRequest(HOST, MIB))
