@@ -230,7 +230,7 @@ class _BatchRun:
             degradations=_few(self._degradations),
             timings=dict(self._seconds),
             report=GenerationBatchReport(self._count - self._failed, self._failed),
-            learned=True,
+            teaches=False,
         )
 
     def end(self) -> None:

@@ -88,7 +88,7 @@ class Drawing:
         self._note(part)
         turns, item = part.turns, part.item
         if await self._withheld(part):
-            return Outcome()
+            return Outcome(teaches=False)
         turn = turns.next(part.prepared.job, len(item.images))
         followed = self._steps.follow(turn.steps, item.session.device_id)
 
@@ -134,7 +134,7 @@ class Drawing:
         left = []
         for position, part in enumerate(parts):
             if await self._withheld(part):
-                ended(position, Outcome())
+                ended(position, Outcome(teaches=False))
             else:
                 left.append(position)
         if not left:

@@ -78,14 +78,14 @@ class ChainRun:
         pause, it goes on with the same turns."""
 
         async def work(session: Session) -> Outcome:
-            return Outcome(timings=await self._do(chain, piece, turns, session))
+            return await self._do(chain, piece, turns, session)
 
         return work
 
     async def _do(
         self, chain: PreparedChain, piece: Piece, turns: Turns, session: Session
-    ) -> dict[Phase, float]:
-        """Have done what is left of it; the seconds that all its turns took.
+    ) -> Outcome:
+        """Have done what is left of it; the outcome is that of all its turns.
 
         Raises:
             WorkPaused: It stopped between two tiles or steps.
@@ -96,7 +96,7 @@ class ChainRun:
             self._models.record_use(model.model_id)
 
         if await self._withheld(chain, piece.job, turns, session):
-            return {}
+            return Outcome(teaches=False)
         job = turns.next(piece.job)
         followed = self._statistics.follow(chain.steps, session.device_id)
 
@@ -124,11 +124,13 @@ class ChainRun:
             raise WorkPaused(turns.kept_steps)
         report = turns.whole(found)
         loading = {Phase.LOADING_MODEL: report.load} if chain.models else {}
-        return {
-            **loading,
-            Phase.POSTPROCESSING: report.postprocess,
-            Phase.ENCODING_IMAGE: report.encode_image,
-        }
+        return Outcome(
+            timings={
+                **loading,
+                Phase.POSTPROCESSING: report.postprocess,
+                Phase.ENCODING_IMAGE: report.encode_image,
+            }
+        )
 
     async def _withheld(
         self, chain: PreparedChain, job: ChainJob, turns: Turns, session: Session

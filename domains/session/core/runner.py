@@ -144,6 +144,6 @@ async def _take_turn(plan: SessionPlan, sessions: Sessions, session: Session) ->
             raise
         seconds = session.options.run_timeout_seconds
         raise SessionTimedOut(session.session_id, TimeLimit.RUN, seconds) from None
-    if session.effort is not None and outcome is not None and not outcome.learned:
+    if session.effort is not None and outcome is not None and outcome.teaches:
         sessions.speeds.learn(session.device_id, session.effort, outcome.timings)
     session.complete(outcome)

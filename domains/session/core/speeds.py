@@ -93,20 +93,24 @@ class Speeds:
         """How often something was learned."""
 
     def learn(self, device_id: str, effort: Effort, seconds: Mapping[Phase, float]) -> None:
-        """Note how long each phase of finished work took."""
-        self.lessons += 1
+        """Note how long each phase of finished work took; nothing where none took any time."""
+        took = {
+            phase: seconds.get(phase, 0.0)
+            for phase, amount in effort.amounts.items()
+            if amount > 0.0
+        }
         loading = seconds.get(Phase.LOADING_MODEL, 0.0)
+        self.lessons += loading > 0.0 or any(took.values())
         if loading > 0.0:  # it was not loaded already
             place = (device_id, effort.model_id)
             _add(self._loads, place, loading)
             _keep_newest(self._loads, place)
-        if effort.amounts:
+        if any(took.values()):  # else none of it was done
             key = ((device_id, effort.model_id, effort.manner), effort.pixels)
             rates = self._rates.setdefault(key, {})
             _keep_newest(self._rates, key)
-            for phase, amount in effort.amounts.items():
-                if amount > 0.0:
-                    _add(rates, phase, seconds.get(phase, 0.0) / amount)
+            for phase, spent in took.items():
+                _add(rates, phase, spent / effort.amounts[phase])
 
     def measured(self) -> MeasuredSpeeds:
         """The newest of what was learned."""

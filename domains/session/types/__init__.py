@@ -104,13 +104,14 @@ class Outcome:
     """What a session's work came to, beside its pictures.
 
     `timings` are seconds by phase; `report` is the work's typed result, or what drew them.
-    `learned` says that what the timings tell of the device's speed is known already.
+    `teaches` says whether the timings are how long such work takes on the device: not where
+    nothing was done, nor where that was noted already.
     """
 
     degradations: tuple[Degradation, ...] = ()
     timings: Mapping[Phase, float] = field(default_factory=dict)
     report: object = None
-    learned: bool = False
+    teaches: bool = True
 
 
 # Log entries, in the order in which they may appear.

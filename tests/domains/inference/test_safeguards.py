@@ -91,6 +91,16 @@ async def test_a_blocked_prompt_is_withheld_as_data_and_not_drawn(
     assert BLOCK in [each.action for each in bench.guard.decided]
 
 
+async def test_what_is_not_drawn_teaches_nothing_of_the_device(bench: Bench) -> None:
+    await drawn(bench, settings())
+    known, lessons = bench.sessions.speeds.measured(), bench.sessions.speeds.lessons
+    bench.guard.policy, bench.pool.score = policy(WORDS, GIVEN), 0.6
+    await drawn(bench, settings("a bad cat"))
+    wanted = settings(image_to_image=ImageToImage(0.5))
+    await drawn(bench, wanted, image=InputImage(b"picture"))
+    assert (bench.sessions.speeds.measured(), bench.sessions.speeds.lessons) == (known, lessons)
+
+
 async def test_a_negative_prompt_says_what_is_not_wanted(bench: Bench) -> None:
     bench.guard.policy = policy(WORDS)
     await drawn(bench, settings(negative_prompt="bad hands"))

@@ -27,11 +27,20 @@ from domains.errors import Unavailable
 from domains.picture.types import PreparedPicture
 from domains.postprocessing.core.run import ChainRun, Piece
 from domains.postprocessing.core.turns import Turns
-from domains.safety import Findings, SafetyPolicy
+from domains.safety import (
+    CategoryScore,
+    Findings,
+    SafetyAction,
+    SafetyPolicy,
+    SafetyRule,
+    SafetySubject,
+)
+from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.runner import turn_of
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.core.speeds import Effort
 from domains.session.jobs import Job, WorkPaused
 from domains.session.types import (
     Phase,
@@ -42,7 +51,7 @@ from domains.session.types import (
     WorkOptions,
 )
 from domains.session.types import Piece as Kind
-from domains.values import OutputSettings
+from domains.values import OutputSettings, PlacementDecision
 from tests.clocks import SteeredTime
 from tests.domains.inference.conftest import FakePausedFiles
 from tests.domains.session.conftest import registry, unprepared
@@ -96,7 +105,9 @@ class Bench:
     files: FakePausedFiles = field(default_factory=FakePausedFiles)
     decided: list[object] = field(default_factory=list)
 
-    def begin(self, runs: Runs, chain: PreparedChain | None = None) -> Session:
+    def begin(
+        self, runs: Runs, chain: PreparedChain | None = None, effort: Effort | None = None
+    ) -> Session:
         self.turns = Turns(self.files)
         run = ChainRun(
             runs,
@@ -114,6 +125,7 @@ class Bench:
             stop=run.stop,
             pause=run.pause,
             ended=lambda session: self.turns.end(),
+            placed=Placed(PlacementDecision.named("cpu:0"), effort),
         )
         request = SessionRequest(WorkOptions(), b"", unprepared)
         return self.sessions.open(plan, turn_of(plan, self.sessions), request)
@@ -223,6 +235,22 @@ async def test_a_picture_is_judged_once_and_pauses_after_that(bench: Bench) -> N
     await until(session, SessionState.COMPLETED)
     assert [type(job) for job in runs.jobs] == [SafetyCheckJob, ChainJob]
     assert len(bench.decided) == 1
+
+
+async def test_a_picture_that_is_not_worked_on_teaches_nothing_of_the_device(
+    bench: Bench,
+) -> None:
+    rule = SafetyRule("nsfw", 0.5, SafetyAction.BLOCK, SafetySubject.INPUT_IMAGE)
+    effort = Effort("", "sharpen", amounts={Phase.POSTPROCESSING: 4.0})
+    found = SafetyFindings((Findings((CategoryScore("nsfw", 0.9, "opennsfw"),), ()),), 0.1)
+    chain = PreparedChain(STEPS, of_inputs=SafetyPolicy("mine", 1, rules=(rule,)))
+    session = bench.begin(Runs(found), chain, effort)
+    await until(session, SessionState.COMPLETED)
+    assert session.images[0].withheld
+    assert bench.sessions.speeds.work_seconds("cpu:0", effort) is None
+    session = bench.begin(Runs([begun(), step(3), REPORT]), effort=effort)
+    await until(session, SessionState.COMPLETED)
+    assert bench.sessions.speeds.work_seconds("cpu:0", effort) == REPORT.postprocess
 
 
 async def test_nothing_is_kept_once_it_has_ended(bench: Bench) -> None:

@@ -70,6 +70,16 @@ def test_a_model_that_lay_there_already_teaches_nothing_about_loading() -> None:
     assert speeds.load_seconds("cuda:0", "emoji") is None
 
 
+def test_what_took_no_time_at_all_teaches_nothing() -> None:
+    """Nothing of it was done."""
+    speeds = Speeds()
+    for seconds in ({}, {LOAD: 0.0, STEPS: 0.0, DECODING: 0.0}):
+        speeds.learn("cuda:0", effort(1.0), seconds)
+
+    assert speeds.work_seconds("cuda:0", effort(1.0)) is None
+    assert speeds.lessons == 0
+
+
 def test_a_load_elsewhere_stands_in_and_its_own_wins() -> None:
     """Both read the same disk."""
     speeds = Speeds()
