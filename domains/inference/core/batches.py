@@ -270,7 +270,8 @@ class _BatchRun:
     def _learn(self, device_id: str, part: Part, outcome: Outcome) -> None:
         """Note how fast the device is, where the item had it for itself."""
         facts = outcome.report
-        if isinstance(facts, GenerationFacts) and facts.computed.most_together <= 1:
+        alone = isinstance(facts, GenerationFacts) and facts.computed.most_together <= 1
+        if alone and outcome.teaches:
             effort = effort_of(part.prepared.job.settings)
             self._speeds.learn(device_id, effort, outcome.timings)
 

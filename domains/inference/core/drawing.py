@@ -110,7 +110,7 @@ class Drawing:
                 raise error.renamed(_in_request) from None
             raise
         if isinstance(found, PausedGeneration):
-            turns.note(found)
+            turns.note(found, len(item.images))
             raise WorkPaused(turns.kept_steps)
         return self._outcome(part, found)
 
@@ -140,6 +140,8 @@ class Drawing:
         if not left:
             return
         parts = [parts[position] for position in left]
+        for part in parts:
+            part.turns.begin(len(part.item.images))
         job = SharedGenerationJob(tuple(part.prepared.job for part in parts))
         job = replace(
             job,
@@ -189,7 +191,8 @@ class Drawing:
                 each.fail(error)
             raise
         for paused in found.paused:
-            parts[paused.part].turns.note(paused.report)
+            part = parts[paused.part]
+            part.turns.note(paused.report, len(part.item.images))
         if found.paused:
             raise WorkPaused
 
@@ -234,7 +237,14 @@ class Drawing:
         versions = self._software_versions(part.item.session.device_id)
         settings = part.prepared.job.settings
         steps = bool(part.prepared.job.steps)
-        return _outcome(settings, part.turns.whole(found), models, versions, finished=steps)
+        return _outcome(
+            settings,
+            part.turns.whole(found),
+            models,
+            versions,
+            finished=steps,
+            teaches=part.turns.timed_all,
+        )
 
 
 def _in_request(field: str) -> str:
@@ -249,6 +259,7 @@ def _outcome(
     software_versions: Mapping[str, str],
     *,
     finished: bool,
+    teaches: bool,
 ) -> Outcome:
     times = report.timings
     prepared = (
@@ -276,4 +287,5 @@ def _outcome(
             origin=report.origin,
             software_versions=dict(software_versions),
         ),
+        teaches=teaches,
     )

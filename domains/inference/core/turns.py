@@ -30,20 +30,30 @@ class Turns:
         self._before = PausedGeneration(Timings())
         self.judged = False
         """Whether it is known that nothing forbids to draw it."""
+        self.timed_all = True
+        """Whether its turns told how long all its pictures took."""
+        self._timed = 0  # pictures of turns that told it
 
     @property
     def kept_steps(self) -> int:
         """Steps of the picture at work that are kept."""
         return self._before.kept_steps
 
+    def begin(self, finished: int) -> None:
+        """The next turn begins, with so many finished pictures. Of those that came before the
+        loss of a worker or of a server nobody knows how long they took."""
+        self.timed_all = self.timed_all and finished == self._timed
+
     def next(self, job: GenerationJob, finished: int) -> GenerationJob:
-        """The job of the next turn, with so many finished pictures."""
+        """The job of the next turn, which begins with so many finished pictures."""
+        self.begin(finished)
         return structs.replace(
             job, first_image=finished, paused_file=self._file, kept_steps=self.kept_steps
         )
 
-    def note(self, report: PausedGeneration) -> None:
-        """A turn has ended with a pause."""
+    def note(self, report: PausedGeneration, finished: int) -> None:
+        """A turn has ended with a pause, with so many finished pictures."""
+        self._timed = finished
         self._before = self._with(report)
 
     def whole(self, report: GenerationReport) -> GenerationReport:

@@ -105,7 +105,7 @@ class Outcome:
 
     `timings` are seconds by phase; `report` is the work's typed result, or what drew them.
     `teaches` says whether the timings are how long such work takes on the device: not where
-    nothing was done, nor where that was noted already.
+    nothing or only a part was done, nor where that was noted already.
     """
 
     degradations: tuple[Degradation, ...] = ()

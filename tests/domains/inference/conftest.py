@@ -63,6 +63,7 @@ from domains.safety.verdict import harshest, verdict
 from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
+from domains.session.errors import WorkerLost
 from domains.session.jobs import Job, PeakMemory, SpooledImage
 from domains.session.types import (
     ImageResult,
@@ -127,6 +128,8 @@ class FakePool:
     score: float = 0.0
     breaking: Exception | None = None
     """What the last step of a chain ends with."""
+    lost_before: int | None = None
+    """The picture that its worker is lost before, once."""
 
     def pause(self, device_id: str, session_id: str) -> None:
         self.pausing = True
@@ -175,6 +178,9 @@ class FakePool:
                     kept_steps=2,
                 )
                 return
+            if index == self.lost_before:
+                self.lost_before = None
+                raise WorkerLost(device_id, {}, 0.0, repeats=True)
             for event in _steps_of(job, index):
                 last = getattr(event, "done", 0) == len(job.steps)
                 if self.breaking is not None and last:

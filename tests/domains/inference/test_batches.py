@@ -44,6 +44,7 @@ from domains.session.types import (
     Completed,
     Delivery,
     ImageFinished,
+    ImageResult,
     ItemFinished,
     PhaseStarted,
     SessionEvent,
@@ -52,8 +53,9 @@ from domains.session.types import (
     StepFinished,
     WorkOptions,
 )
+from domains.values import ImageFileFormat
 from tests.domains.inference.conftest import Bench, request
-from tests.domains.sessions import runner_of
+from tests.domains.sessions import runner_of, until_final
 
 CAT = GenerationSettings(prompt="a cat", steps=2, seed=1)
 DOGS = GenerationSettings(prompt="dogs", steps=3, seeds=(8, 9))
@@ -348,6 +350,18 @@ async def test_what_is_learned_of_a_device_comes_from_items_that_worked(bench: B
     bench.pool.failure = FailedPrecondition("nan", reason=Reason.NON_FINITE_OUTPUT)
     await draw(bench, batch(CAT))
     assert bench.sessions.speeds.lessons == 2
+
+
+async def test_an_item_of_which_an_earlier_server_drew_a_part_teaches_nothing(
+    bench: Bench,
+) -> None:
+    runner = runner_of(bench.sessions, bench.artifacts)
+    session = await runner.begin(bench.batches.generate(batch(DOGS, CAT)))
+    image = ImageResult(0, 8, "a" * 64, ImageFileFormat.PNG, 256, 320, 10, item_id="0")
+    session.images = (image,)
+    await until_final(session)
+    assert [job.first_image for job in bench.pool.works] == [1, 0]
+    assert bench.sessions.speeds.lessons == 1
 
 
 async def test_statistics_count_a_batch_as_one_session(bench: Bench) -> None:

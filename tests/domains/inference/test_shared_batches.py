@@ -249,6 +249,17 @@ async def test_after_a_lost_worker_items_are_drawn_one_by_one(
     assert "WORKER_LOST" in less.detail
 
 
+async def test_an_item_whose_worker_was_lost_behind_a_picture_teaches_nothing(
+    bench: Bench, pool: SharingPool
+) -> None:
+    pool.together = 1
+    pool.ending = {2: Unavailable("gone", reason=Reason.WORKER_LOST)}
+    events = await draw(bench, batch(CAT, DOGS, **THROUGHPUT))
+    assert end(events).report == GenerationBatchReport(2, 0)
+    assert [sorted(job.finished) for job in pool.works] == [[], [], [1]]
+    assert bench.sessions.speeds.lessons == 1
+
+
 async def test_what_had_ended_before_a_lost_worker_is_not_drawn_again(
     bench: Bench, pool: SharingPool
 ) -> None:

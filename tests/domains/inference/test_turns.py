@@ -12,8 +12,10 @@ from domains.inference.types import GenerationSettings
 from domains.session.core.session import Session
 from domains.session.errors import SessionCancelled
 from domains.session.turns import Paused
-from domains.session.types import Completed, Phase, SessionEvent, SessionState
+from domains.session.types import Completed, ImageResult, Phase, SessionEvent, SessionState
+from domains.values import ImageFileFormat
 from tests.domains.inference.conftest import Bench, request
+from tests.domains.sessions import runner_of, until_final
 
 THREE = GenerationSettings(prompt="x", seed=7, image_count=3, width=256, height=256)
 
@@ -83,3 +85,40 @@ async def test_every_generation_has_a_file_of_its_own(bench: Bench) -> None:
         Path("1.paused"),
         Path("2.paused"),
     ]
+
+
+async def test_a_pause_costs_nothing_of_what_a_device_is_known_by(bench: Bench) -> None:
+    call, session = await begun(bench)
+    await paused(bench, session)
+    bench.sessions.resume(session, "mary")
+    await call
+    (rate,) = bench.sessions.speeds.measured().rates
+    assert session.effort is not None
+    seconds = rate.seconds[Phase.DENOISING] * session.effort.amounts[Phase.DENOISING]
+    assert seconds == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(("lost_before", "teaches"), [(0, True), (2, False)])
+async def test_pictures_whose_worker_was_lost_behind_them_teach_nothing_of_the_device(
+    bench: Bench, lost_before: int, teaches: bool
+) -> None:
+    """How long those took went with the worker."""
+    bench.pool.lost_before = lost_before
+    async for _event in bench.run(request(THREE)):
+        pass
+    (session,) = bench.sessions.all()
+    assert (session.retry_count, len(session.images)) == (1, 3)
+    assert [job.first_image for job in bench.pool.works] == [0, lost_before]
+    assert (bench.sessions.speeds.lessons == 1) is teaches
+
+
+async def test_what_is_drawn_beside_an_earlier_servers_pictures_teaches_nothing_of_the_device(
+    bench: Bench,
+) -> None:
+    runner = runner_of(bench.sessions, bench.artifacts)
+    session = await runner.begin(bench.generations.generate(request(THREE)))
+    session.images = (ImageResult(0, 7, "a" * 64, ImageFileFormat.PNG, 256, 256, 10),)
+    await until_final(session)
+    assert session.state is SessionState.COMPLETED
+    assert [job.first_image for job in bench.pool.works] == [1]
+    assert bench.sessions.speeds.lessons == 0
