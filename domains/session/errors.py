@@ -90,7 +90,30 @@ class WorkerLost(Unavailable):
             retry_after=retry_after,
         )
         self.repeats = repeats
-        self.gone = gone
+
+
+class DeviceOutOfUse(Unavailable):
+    """Work cannot begin: its device has no worker, and is not to have one soon.
+
+    Args:
+        device_id: Which.
+        explanation: Why.
+        retry_after: Seconds until it may have one.
+        quarantined: Whether it is kept out of use because its workers died too often.
+    """
+
+    def __init__(
+        self, device_id: str, explanation: str, retry_after: float, *, quarantined: bool
+    ) -> None:
+        how = (
+            "failed too often and is kept out of use for now" if quarantined else "is not ready"
+        )
+        super().__init__(
+            f"Device {device_id} {how}. {explanation}".strip(),
+            reason=Reason.DEVICE_QUARANTINED if quarantined else Reason.DEVICE_UNAVAILABLE,
+            metadata={"device_id": device_id},
+            retry_after=retry_after,
+        )
 
 
 class EventsExpired(OutOfRange):

@@ -6,6 +6,8 @@ The cards are made up and compute on the processor; their workers, models and pi
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from domains.device import build as device_build
 from domains.device.types import Adapter
 from server import serve, token
 from server.config import Settings
+from server.worker.front.restart import RestartPolicy
 from tests.drawings import RUNNING, Drawing, assert_placed, begin, devices_ready, validated
 from tests.e2e.errors import refusal_of
 from tests.fakes.cards import CardsProbe, computing_card
@@ -161,6 +164,24 @@ async def test_the_best_of_those_asked_for_is_taken(two_cards: Client) -> None:
         drawing = await begin(two_cards, placement, steps=2)
         assert_placed(drawing.accepted.placement, device_id, "ONLY_ONE", [device_id])
         await said_throughout(drawing)
+
+
+async def test_work_whose_workers_death_takes_its_device_out_of_use_goes_on_elsewhere(
+    two_cards: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RestartPolicy, "_out_of_use", lambda self: True)  # at the first death
+    drawing = await begin(two_cards, steps=8)
+    assert_placed(drawing.accepted.placement, "cuda:0", "DEFAULT", CARDS)
+    await drawing.until("step_finished")
+    status = await two_cards.device.GetDeviceStatus(
+        device_pb2.GetDeviceStatusRequest(device_id="cuda:0"), metadata=two_cards.metadata
+    )
+
+    os.kill(status.worker.process_id, signal.SIGKILL)
+
+    await drawing.until("retried")
+    completed = await drawing.finish()
+    assert_placed(completed.placement, "cuda:1", "ONLY_ONE", ["cuda:1"])
 
 
 async def test_what_fits_no_device_is_refused_by_its_field(two_cards: Client) -> None:

@@ -21,7 +21,7 @@ from domains.session.core.children import (
 )
 from domains.session.core.items import SessionItem
 from domains.session.core.plan import SessionRequest
-from domains.session.core.queue import MOST_LOST_TURNS
+from domains.session.core.retrying import MOST_LOST_TURNS
 from domains.session.core.session import Session
 from domains.session.core.times import Spell
 from domains.session.errors import EventsExpired, SessionTimedOut, ShuttingDown, TimeLimit

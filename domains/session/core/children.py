@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from domains.errors import Failure, Reason, ResourceExhausted
-from domains.session.core.queue import MOST_LOST_TURNS
 from domains.session.core.reading import SessionReader
+from domains.session.core.retrying import MOST_LOST_TURNS
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions

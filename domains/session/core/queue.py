@@ -15,16 +15,20 @@ from domains.session.core.looking import SHORT, Looks
 from domains.session.core.order import TurnOrder
 from domains.session.core.places import Place, Places, Turn
 from domains.session.core.remaining import Remaining
+from domains.session.core.retrying import goes_elsewhere, starts_over
 from domains.session.core.session import Session
 from domains.session.core.yielding import YieldRule
-from domains.session.errors import QueueFull, SessionTimedOut, TimeLimit, WorkerLost
+from domains.session.errors import (
+    DeviceOutOfUse,
+    QueueFull,
+    SessionTimedOut,
+    TimeLimit,
+    WorkerLost,
+)
 from domains.session.jobs import WorkPaused
 from domains.session.ports import FaultReporter
 from domains.session.turns import YieldReason
 from domains.session.types import Priority, SessionState
-
-MOST_LOST_TURNS = 2
-"""Of one session; its work is at fault when so many end with a worker or a server."""
 
 
 class DeviceQueue:
@@ -53,7 +57,8 @@ class DeviceQueue:
         slice_seconds: How long a session works while another client's waits.
         clock: The time.
         admit: Raises while a session's work must not begin; it waits then.
-        leave: Has what waits here placed elsewhere, as far as that can be: the device is gone.
+        leave: Has what waits for this device placed elsewhere, as far as that can be, if the
+            device is out of use.
     """
 
     def __init__(
@@ -277,6 +282,8 @@ class DeviceQueue:
             self._keep(place, error)
         except WorkerLost as error:
             self._start_over(place, error)
+        except DeviceOutOfUse as error:
+            self._go_elsewhere(place, error)
         except Cancelled:
             session.cancel()
         except asyncio.CancelledError as error:
@@ -307,24 +314,41 @@ class DeviceQueue:
             self._fail(session, error)
 
     def _start_over(self, place: Place, error: WorkerLost) -> None:
-        """Its worker was lost: once more where that is safe, and not what is lost again."""
+        """Its worker was lost: once more, where it may."""
         session = place.session
         if session.suspended:
             return
-        safe = session.about.repeats and error.repeats and session.cancel_reason is None
-        if not safe or session.lost + 1 >= MOST_LOST_TURNS:  # a worker had begun this turn
+        if not starts_over(session, error):
             self._fail(session, error)
             return
         session.done.set_back(0)
-        pausing = session.state is SessionState.PAUSING
-        session.start_over(self._describe(error))
+        self._wait_again(place, lambda: session.start_over(self._describe(error)))
+        self._looks.again(len(self._places), urgent=True)
+
+    def _go_elsewhere(self, place: Place, error: DeviceOutOfUse) -> None:
+        """Its device went out of use before a worker had its job: it waits for another one, as
+        does what waited behind it, or fails where there is none for it."""
+        session = place.session
+        if session.suspended:
+            return
+        if not goes_elsewhere(session):
+            self._fail(session, error)
+            return
+        self._wait_again(place, session.give_way)
+        if place.waits and self._places.of(session) is place:  # no other has room
+            self._remove([place])
+            self._fail(session, error)
+
+    def _wait_again(self, place: Place, give_way: Callable[[], None]) -> None:
+        """Its turn came to nothing: it waits for another, or is paused if it was to be. What
+        waited here was moved when the device went out of use; this was at work then."""
+        pausing = place.session.state is SessionState.PAUSING
+        give_way()
         self._put_back(place, slice_seconds=0.0)
         self._running = None
         if pausing:
-            session.pause()
-        if error.gone:
-            self._leave(self.device_id)
-        self._looks.again(len(self._places), urgent=True)
+            place.session.pause()
+        self._leave(self.device_id)
 
     def _give_way(self, place: Place, reason: YieldReason) -> None:
         session, worked = place.session, place.session.slice_seconds

@@ -90,7 +90,8 @@ class Sessions:
         """How long work took on each device."""
         self._remaining = Remaining(self.speeds, holds)
         self.waits_again: Callable[[str], None] = lambda device_id: None
-        """Called with the device of one that is resumed, before its turn can come."""
+        """Called with the device of one that is resumed or lost its turn, before its next one
+        can come."""
 
     # Life of the registry.
 
@@ -202,7 +203,7 @@ class Sessions:
             slice_seconds=self._slice_seconds,
             clock=self._clock,
             admit=self._admit,
-            leave=self.move_waiting,
+            leave=lambda device_id: self.waits_again(device_id),
         )
 
     def known(self, request: SessionRequest) -> Session | None:

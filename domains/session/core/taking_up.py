@@ -11,7 +11,7 @@ from domains.clients import Caller, Role, calling
 from domains.clock import Clock
 from domains.errors import DomainError, Failure, Reason, Unavailable
 from domains.session.core.plan import Decided, SessionRequest
-from domains.session.core.queue import MOST_LOST_TURNS
+from domains.session.core.retrying import MOST_LOST_TURNS
 from domains.session.core.runner import turn_of
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from domains.device.types import DeviceState
-from domains.errors import FailedPrecondition, Reason, Unavailable
-from domains.session.errors import WorkerLost
+from domains.errors import FailedPrecondition, Reason
+from domains.session.errors import DeviceOutOfUse, WorkerLost
 from server.worker.front.death import Death
 
 
@@ -29,13 +29,7 @@ def lost(device_id: str, death: Death, retry_after: float) -> WorkerLost:
 
 def out_of_use(
     device_id: str, state: DeviceState, explanation: str, retry_after: float
-) -> Unavailable:
+) -> DeviceOutOfUse:
     """There is no worker now."""
     quarantined = state is DeviceState.QUARANTINED
-    how = "failed too often and is kept out of use for now" if quarantined else "is not ready"
-    return Unavailable(
-        f"Device {device_id} {how}. {explanation}".strip(),
-        reason=Reason.DEVICE_QUARANTINED if quarantined else Reason.DEVICE_UNAVAILABLE,
-        metadata={"device_id": device_id},
-        retry_after=retry_after,
-    )
+    return DeviceOutOfUse(device_id, explanation, retry_after, quarantined=quarantined)

@@ -28,8 +28,15 @@ from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
-from domains.session.errors import WorkerLost
-from domains.session.types import Phase, Priority, SessionKind, SessionState, WorkOptions
+from domains.session.errors import DeviceOutOfUse, WorkerLost
+from domains.session.types import (
+    Phase,
+    PhaseStarted,
+    Priority,
+    SessionKind,
+    SessionState,
+    WorkOptions,
+)
 from domains.values import ByteFigure, PlacementDecision, PlacementReason
 from server.errors import describe_failure
 from tests.domains.sessions import changes_of, until_final
@@ -37,6 +44,8 @@ from tests.fakes.device import FakeProbe, FakeWorkers, card, unusable
 from tests.fakes.device_runs import MOMENT, FakeRuns
 
 DRAW = Effort("emoji", "exact", 100, {Phase.DENOISING: 10.0})
+CARDS = DeviceChoice(kinds=(DeviceKind.CUDA,))
+OUT_OF_USE = DeviceOutOfUse("cuda:0", "It died.", 900.0, quarantined=True)
 NOTHING_KNOWN = ByteFigure.unknown("a fake")
 
 
@@ -54,8 +63,12 @@ class Machine:
     speeds: dict[str, float] = field(default_factory=dict)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     ran: list[str] = field(default_factory=list)
-    lose: WorkerLost | None = None
-    """What the first turn ends with; with its machine the device is out of use by then."""
+    lose: DomainError | None = None
+    """What the first turn on the first card ends with."""
+    losing: asyncio.Event = field(default_factory=asyncio.Event)
+    """When it does."""
+    becomes: DeviceState | None = None
+    """How the card is by then, if it is not as before."""
 
     def __post_init__(self) -> None:
         self.workers = FakeWorkers()
@@ -67,7 +80,12 @@ class Machine:
         return (await self.placer.place(placement, DRAW)).decision
 
     async def begin(
-        self, placement: Placement = ANY_DEVICE, effort: Effort = DRAW, *, high: bool = False
+        self,
+        placement: Placement = ANY_DEVICE,
+        effort: Effort = DRAW,
+        *,
+        high: bool = False,
+        repeats: bool = True,
     ) -> Session:
         """Open a session as a domain does."""
         options = WorkOptions(priority=Priority.HIGH if high else Priority.NORMAL)
@@ -75,12 +93,13 @@ class Machine:
 
         async def turn(session: Session) -> None:
             session.start(lambda: None)
-            await self.release.wait()
-            lost, self.lose = self.lose, None
-            if lost is not None:
-                if lost.gone:
-                    self.runs.change(session.device_id, DeviceState.LOST, "it left")
+            if self.lose is not None and session.device_id == "cuda:0":
+                await self.losing.wait()
+                lost, self.lose = self.lose, None
+                if self.becomes is not None:
+                    self.runs.change(session.device_id, self.becomes, "it failed")
                 raise lost
+            await self.release.wait()
             self.ran.append(session.device_id)
             session.complete()
 
@@ -95,8 +114,9 @@ class Machine:
             model_id=effort.model_id,
             placed=placed,
         )
+        again = begun_anew(_prepare) if repeats else None
         return self.sessions.open(
-            plan, turn, SessionRequest(options, b"", _prepare, again=begun_anew(_prepare))
+            plan, turn, SessionRequest(options, b"", _prepare, again=again)
         )
 
     def holds(self, device_id: str, model_id: str) -> None:
@@ -393,12 +413,15 @@ def test_limits_and_forms_are_checked() -> None:
     ]
 
 
-@pytest.mark.parametrize("gone", [True, False])
-async def test_work_of_a_machine_that_is_lost_goes_on_elsewhere(
-    machine: Machine, gone: bool
+@pytest.mark.parametrize("state", [DeviceState.LOST, DeviceState.QUARANTINED, None])
+async def test_work_whose_worker_is_lost_goes_on_elsewhere_where_none_comes(
+    machine: Machine, state: DeviceState | None
 ) -> None:
     """A worker alone is replaced, so its work waits for the next one."""
+    gone = state is DeviceState.LOST
     machine.lose = WorkerLost("cuda:0", {}, 1.0, repeats=True, gone=gone)
+    machine.becomes = state
+    machine.losing.set()
     machine.release.set()
 
     session = await machine.begin()
@@ -406,4 +429,79 @@ async def test_work_of_a_machine_that_is_lost_goes_on_elsewhere(
 
     assert session.state is SessionState.COMPLETED
     assert session.retry_count == 1
-    assert machine.ran == ["cuda:1" if gone else "cuda:0"]
+    assert machine.ran == ["cuda:0" if state is None else "cuda:1"]
+
+
+async def test_what_waits_for_a_worker_that_does_not_come_goes_elsewhere(
+    machine: Machine,
+) -> None:
+    """Its turn had come, so it does not wait in the queue with those behind it."""
+    machine.lose, machine.becomes = OUT_OF_USE, DeviceState.QUARANTINED
+    first, _other, behind = [await machine.begin(CARDS) for _ in range(3)]
+    await _started(first)
+    assert (first.device_id, behind.device_id) == ("cuda:0", "cuda:0")
+    machine.losing.set()
+    machine.release.set()
+    for session in (first, behind):
+        await until_final(session)
+        assert session.state is SessionState.COMPLETED
+        assert session.placement.device_id == "cuda:1"
+        assert session.placement.reason is PlacementReason.ONLY_ONE
+    assert first.retry_count == 0, "nothing of it was lost"
+    assert machine.ran == ["cuda:1"] * 3
+
+
+@pytest.mark.parametrize("placement", [NamedDevice("cuda:0"), DeviceChoice(("cuda:0",)), CARDS])
+async def test_what_waits_for_a_worker_and_may_go_nowhere_else_fails(
+    machine: Machine, placement: Placement
+) -> None:
+    """It named its device, there is no other of those it may use, or that one has no room."""
+    await _started(await machine.begin(NamedDevice("cuda:1")))
+    for _ in range(4):
+        await machine.begin(NamedDevice("cuda:1"))
+    machine.lose, machine.becomes = OUT_OF_USE, DeviceState.QUARANTINED
+    session = await machine.begin(placement)
+    await _started(session)
+    assert session.device_id == "cuda:0"
+    machine.losing.set()
+    await until_final(session)
+
+    assert session.failure is not None
+    assert session.failure.reason is Reason.DEVICE_QUARANTINED
+    assert machine.sessions.queue("cuda:0").length == 0
+
+
+@pytest.mark.parametrize(("repeats", "begun"), [(False, False), (True, True), (False, True)])
+async def test_what_has_begun_goes_elsewhere_where_it_may_be_repeated(
+    machine: Machine, repeats: bool, begun: bool
+) -> None:
+    """A worker may have had an earlier one of its jobs, as a look at its pictures."""
+    machine.lose, machine.becomes = OUT_OF_USE, DeviceState.QUARANTINED
+    session = await machine.begin(repeats=repeats)
+    await _started(session)
+    if begun:
+        session.record(PhaseStarted(Phase.CHECKING_SAFETY))
+    machine.losing.set()
+    machine.release.set()
+    await until_final(session)
+    completed = session.state is SessionState.COMPLETED
+    assert completed is (repeats or not begun)
+
+
+async def test_what_is_to_pause_while_its_device_goes_out_of_use_moves_when_resumed(
+    machine: Machine,
+) -> None:
+    machine.lose, machine.becomes = OUT_OF_USE, DeviceState.QUARANTINED
+    session = await machine.begin()
+    await _started(session)
+    machine.sessions.pause(session, "", "ada")
+    assert session.state is SessionState.PAUSING
+    machine.losing.set()
+    machine.release.set()
+    async with asyncio.timeout(30):
+        while session.state is not SessionState.PAUSED:
+            await session.log.change().wait()
+    machine.sessions.resume(session, "ada")
+    await until_final(session)
+    assert session.state is SessionState.COMPLETED
+    assert machine.ran == ["cuda:1"]

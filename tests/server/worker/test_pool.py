@@ -19,7 +19,7 @@ from domains.errors import Reason, ResourceExhausted, Unavailable
 from domains.inference.jobs import GenerationJob
 from domains.inference.types import GuidanceSettings
 from domains.private_folders import FolderRefused
-from domains.session.errors import ShuttingDown
+from domains.session.errors import DeviceOutOfUse, ShuttingDown
 from server.worker.front.environment import child_environment
 from server.worker.front.pool import WorkerOptions
 from server.worker.front.restart import RestartRules
@@ -146,10 +146,12 @@ async def test_five_deaths_put_a_device_out_of_use_until_an_operator_helps(
     broken.touch()
     command = scripted(f"die-while={broken}")
     async with running(tmp_path / "spool", command, rules=STRICT) as pool:
+        waiting = asyncio.create_task(outcome(pool))
         status = await until(pool, lambda status: status.state is DeviceState.QUARANTINED)
         assert status.restart_count == 4
+        assert (await waiting).raised(DeviceOutOfUse).reason is Reason.DEVICE_QUARANTINED
         started = time.monotonic()
-        error = (await outcome(pool)).raised(Unavailable)
+        error = (await outcome(pool)).raised(DeviceOutOfUse)
         assert error.reason is Reason.DEVICE_QUARANTINED
         assert error.metadata == {"device_id": "cpu:0"}
         assert error.retry_after == pytest.approx(900, abs=5)
