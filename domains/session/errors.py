@@ -17,6 +17,7 @@ from domains.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from domains.rooms import Room
 from domains.session import types
 
 _RESTART_SECONDS = 5.0
@@ -157,6 +158,12 @@ class QueueFull(ResourceExhausted):
             metadata={"device_id": device_id, "queue_length": str(length)},
             retry_after=5.0,
         )
+
+    @classmethod
+    def check(cls, device_id: str, room: Room, client: str) -> None:
+        """Refuse a client one more place of a queue that has none for it."""
+        if not room.has_place_for(client):
+            raise cls(device_id, room.limit_for(client), shared=not room.alone(client))
 
 
 class TimeLimit(StrEnum):

@@ -121,19 +121,19 @@ class DeviceQueue:
             if session.options.priority.value <= priority.value
         ]
 
-    def submit(self, session: Session, turn: Turn) -> None:
+    def submit(self, session: Session, turn: Turn, *, returns: bool = False) -> None:
         """Put a session in; its queue position is known when this returns: in a long queue how
         many are before it at most, and soon how many are.
 
         Raises:
-            QueueFull: There is no room, or none for this client while others wait.
+            QueueFull: There is no room, or none for this client while others wait; not for one
+                that `returns`, which was accepted by an earlier server.
         """
         owner = session.owner
         if len(self._places) <= SHORT or not self._room.has_place_for(owner):
             self._drop_finished()
-        if not self._room.has_place_for(owner):
-            shared = not self._room.alone(owner)
-            raise QueueFull(self.device_id, self._room.limit_for(owner), shared=shared)
+        if not returns:
+            QueueFull.check(self.device_id, self._room, owner)
         self._room.take(owner)
         self._places.add(Place(session, turn, next(self._arrivals)))
         self._wake.set()

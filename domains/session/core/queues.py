@@ -44,22 +44,20 @@ class Queues:
         """Every queue there is."""
         return [*self._of_devices.values(), *self._own.values()]
 
-    def submit(self, session: Session, turn: Turn, name: str) -> None:
+    def submit(self, session: Session, turn: Turn, name: str, *, returns: bool = False) -> None:
         """Put a session into the queue of that name, or into one of its own if it has none.
 
         Raises:
-            QueueFull: There is no room, or none for this client while others wait.
+            QueueFull: As `DeviceQueue.submit`.
         """
+        if not name and not returns:
+            QueueFull.check("", self._room, session.owner)
         queue = self.of_device(name) if name else self._own_queue(session)
-        queue.submit(session, turn)
+        queue.submit(session, turn, returns=returns)
         self._of_sessions[session.session_id] = queue
 
     def _own_queue(self, session: Session) -> DeviceQueue:
-        owner = session.owner
-        if not self._room.has_place_for(owner):
-            shared = not self._room.alone(owner)
-            raise QueueFull("", self._room.limit_for(owner), shared=shared)
-        self._room.take(owner)
+        self._room.take(session.owner)
         queue = self._own[session.session_id] = self._make("")
         return queue
 

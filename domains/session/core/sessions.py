@@ -27,7 +27,7 @@ from domains.session.core.speeds import Speeds
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
 from domains.session.ports import FaultReporter, ModelContents
 from domains.session.records import KeptMessage
-from domains.session.types import OnDisconnect, SessionState, WorkOptions
+from domains.session.types import OnDisconnect, SessionKind, SessionState, WorkOptions
 from domains.session.views import EVERYONE, Viewer
 from domains.values import PlacementDecision
 
@@ -158,11 +158,12 @@ class Sessions:
         """Forget final sessions past their retention or their number, and old progress.
 
         Those of steps and items are counted by themselves: a batch of thousands costs nobody
-        else's sessions, nor its own.
+        else's sessions, nor its own. Those of a run that goes on are not forgotten.
         """
         final = [session for session in self._sessions.values() if session.state.final]
+        forgettable = [session for session in final if not self._is_of_a_run(session)]
         for part in (True, False):
-            kind = [each for each in final if bool(each.parent_session_id) is part]
+            kind = [each for each in forgettable if bool(each.parent_session_id) is part]
             excess = len(kind) - self._kept
             for rank, session in enumerate(kind):
                 if not session.followers and (rank < excess or session.expired):
@@ -174,6 +175,15 @@ class Sessions:
             before = len(session.log)
             session.log.condense()
             entries -= before - len(session.log)
+
+    def _is_of_a_run(self, session: Session) -> bool:
+        """Whether a workflow that has not ended knows by it what is done."""
+        above = self._sessions.get(session.parent_session_id)
+        while above is not None:
+            if above.kind is SessionKind.WORKFLOW and not above.state.final:
+                return True
+            above = self._sessions.get(above.parent_session_id)
+        return False
 
     def forget(self, session: Session) -> None:
         """Forget a final session now."""
@@ -259,18 +269,14 @@ class Sessions:
 
     def take_up(self, session: Session, plan: SessionPlan, turn: Turn) -> None:
         """Have a session that an earlier server accepted wait for its turn, as it was resolved
-        anew; it goes on as it was, or its work starts over.
-
-        Raises:
-            QueueFull: The device's queue has no room.
-        """
+        anew; it goes on as it was, or its work starts over."""
         about = resolved_about(session.about, plan, repeats=True)
         placed = plan.placed or Placed(PlacementDecision.named(plan.device_id))
         if not plan.resumes_after_images:
             session.images = ()
             session.log.drop_results()
         session.take_up(about, placed, Progress(plan.total_steps, len(plan.seeds)))
-        self._queues.submit(session, turn, plan.queue or plan.device_id)
+        self._queues.submit(session, turn, plan.queue or plan.device_id, returns=True)
         if plan.ended is not None:
             self._ended[session.session_id] = plan.ended
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from domains.errors import NotFound, Reason, Unavailable
+from domains.errors import NotFound, Reason, ResourceExhausted, Unavailable
 from domains.session.core.about import Parent
 from domains.session.core.plan import Decided, SessionPlan, SessionRequest, Work
 from domains.session.core.session import Session
@@ -438,4 +438,31 @@ async def test_others_have_their_turns_while_hundreds_are_taken_up(
         each.session_id for each in accepted[1:]
     ]
     for server in (second, first):
+        await server.sessions.stop(0)
+
+
+@pytest.mark.parametrize("owner", ["", "bob"])
+async def test_what_was_accepted_is_taken_up_whatever_room_there_is(
+    owner: str, clock: SteeredTime
+) -> None:
+    """What ran held no place of its queue, and others had come when there was room for all."""
+    disk = Disk()
+    first = Server(disk, clock, 4)
+    names = [b"%d" % number for number in range(5)]
+    asked = [repeatable(endless, name=name) for name in names]
+    if owner:
+        asked[0] = replace(asked[0], owner=owner)
+    begun = [await first.runner.begin(asked[0])]
+    await until_started(begun[0])
+    begun += [await first.runner.begin(each) for each in asked[1:]]
+
+    second = Server(disk, clock, 4)
+    second.anew = {name: repeatable(endless, name=name) for name in names}
+    await second.taking_up.run()
+
+    found = [second.sessions.get(each.session_id) for each in begun]
+    assert not any(each.state.final for each in found)
+    with pytest.raises(ResourceExhausted):
+        await second.runner.begin(repeatable(endless, name=b"more"))
+    for server in (first, second):
         await server.sessions.stop(0)

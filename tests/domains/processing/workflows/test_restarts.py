@@ -10,13 +10,15 @@ import pytest
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.turns import WorkflowTurns
 from domains.processing.workflows.types import Graph, Inputs
+from domains.session.core.about import Parent
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.records import KeptMessage
 from domains.session.types import OnDisconnect, Phase, SessionKind, SessionState, WorkOptions
 from tests.clocks import SteeredTime
-from tests.domains.processing.workflows.runs import Steps, graph, step
+from tests.domains.processing.workflows.runs import Steps, graph, image, place, step
 from tests.domains.session.servers import Disk, Server
+from tests.domains.session.test_pausing import until
 from tests.domains.session.test_taking_up import repeatable
 from tests.domains.sessions import until_final
 
@@ -85,3 +87,45 @@ async def test_a_step_that_ends_with_its_server_is_done_by_the_next_one(in_order
     assert (again.state, steps.counts) == (SessionState.COMPLETED, {"a": 1})
     await second.sessions.stop(0)
     await first.sessions.stop(0)
+
+
+async def test_what_a_run_has_done_is_remembered_whatever_ends_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its steps' sessions say what is done when it goes on after a pause."""
+    async with place() as here:
+        monkeypatch.setattr(here.sessions, "_kept", 5)
+        of, goes_on = graph(step("a"), step("b", "a")), asyncio.Event()
+
+        async def second(session: Session, inputs: Inputs) -> None:
+            await goes_on.wait()
+            session.finish_image(image())
+
+        steps = Steps(of.steps, {"b": second})
+        run, _ = await here.begin(of, steps)
+        async with asyncio.timeout(10):
+            while not steps.counts["b"]:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+        for number in range(10):  # as of a batch
+            other = await here.services.runner.begin(alone(Parent("batch", str(number))))
+            await other.over()
+        here.sessions.forget_expired()
+        assert len(here.services.of(run, "a")) == 1
+
+        here.sessions.pause(run, "", "mary")
+        goes_on.set()
+        await until(run, SessionState.PAUSED)
+        here.sessions.resume(run, "mary")
+        await until_final(run)
+        assert (run.state, steps.counts) == (SessionState.COMPLETED, {"a": 1, "b": 1})
+        here.sessions.forget_expired()
+        assert len(here.sessions.all()) <= 6  # it is over, and they count as others' do
+
+
+def alone(parent: Parent) -> SessionRequest:
+    """Work of another one's part, which does nothing."""
+
+    async def prepare() -> SessionPlan:
+        return SessionPlan(SessionKind.GENERATION, "", (Phase.QUEUED,), nothing)
+
+    return SessionRequest(WorkOptions(), b"", prepare, "mary", parent)
