@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from deviceops.v1 import event_pb2, processing_pb2, session_pb2, workflow_pb2
+from deviceops.v1 import (
+    artifact_pb2,
+    event_pb2,
+    processing_pb2,
+    session_pb2,
+    workflow_pb2,
+)
 from tests.e2e.workflow_calls import ended, run_request, workflow
 from tests.fakes.tiny_models import save_sd1
 from tests.running import Client, RunningServer, start_server
@@ -158,3 +164,72 @@ async def test_a_run_goes_on_after_a_server_that_was_stopped(
             steps = await children(client, event.session_id)
     assert events[-1].HasField("completed"), events[-1]
     assert len(steps) == 4
+
+
+KEEPS = workflow(f"""
+    workflow_id: 'keeps'
+    steps {{ step_id: 'first' generate {{ settings {{ {SMALL} steps: 2 }} }} }}
+    steps {{
+      step_id: 'keep'
+      store {{ pinned: true }}
+      bindings {{ input: 'images' output {{ step_id: 'first' }} }}
+    }}
+    steps {{
+      step_id: 'last'
+      generate {{ settings {{ {SMALL} steps: 150 }} }}
+      after_step_ids: 'keep'
+    }}
+    result_step_ids: 'keep'
+    result_step_ids: 'last'
+""")
+
+
+async def test_what_a_paused_run_kept_is_not_kept_again_by_the_next_server(
+    root: Path, tmp_path: Path
+) -> None:
+    flags = ("--model-root", str(root))
+    with start_server(tmp_path, *flags) as server:
+        async with server.client() as client:
+            request = run_request(KEEPS)
+            request.options.on_disconnect = session_pb2.ON_DISCONNECT_DETACH
+            call = client.processing.RunWorkflow(request, metadata=client.metadata)
+            async for response in call:
+                event = response.event
+                if event.item_id == "last" and event.WhichOneof("event") == "step_finished":
+                    break
+            session_id = event.session_id
+            pause = processing_pb2.PauseSessionRequest(session_id=session_id)
+            await client.processing.PauseSession(pause, metadata=client.metadata)
+            paused = await until_state(client, session_id, session_pb2.SESSION_STATE_PAUSED)
+            (kept,) = paused.images
+    with start_server(tmp_path, *flags) as server:
+        async with server.client() as client:
+            again = await until_state(client, session_id, session_pb2.SESSION_STATE_PAUSED)
+            assert list(again.images) == [kept]
+            unpin = artifact_pb2.UpdateArtifactRequest(
+                artifact_id=kept.artifact_id, pinned=False
+            )
+            await client.artifact.UpdateArtifact(unpin, metadata=client.metadata)
+            resume = processing_pb2.ResumeSessionRequest(session_id=session_id)
+            await client.processing.ResumeSession(resume, metadata=client.metadata)
+            events = await watched(client, session_id)
+            look = artifact_pb2.GetArtifactRequest(artifact_id=kept.artifact_id)
+            found = await client.artifact.GetArtifact(look, metadata=client.metadata)
+    assert events[-1].HasField("completed"), events[-1]
+    assert not found.artifact.pinned
+    assert [each.item_id for each in events[-1].completed.images] == ["keep", "last"]
+    told = [each.item_id for each in events if each.HasField("item_finished")]
+    assert sorted(told) == ["first", "keep", "last"]
+
+
+async def until_state(
+    client: Client, session_id: str, state: session_pb2.SessionState.ValueType
+) -> session_pb2.Session:
+    """A session, once it is in that state."""
+    asked = processing_pb2.GetSessionRequest(session_id=session_id)
+    async with asyncio.timeout(60):
+        while True:
+            found = await client.processing.GetSession(asked, metadata=client.metadata)
+            if found.session.state == state:
+                return found.session
+            await asyncio.sleep(0.05)

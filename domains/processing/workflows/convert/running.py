@@ -224,6 +224,7 @@ class WorkflowRequests:
             work=turns.work,
             pause=turns.pause,
             ended=turns.ended,
+            resumes_after_images=True,
         )
 
 

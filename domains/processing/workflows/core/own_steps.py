@@ -12,9 +12,9 @@ from domains.session.types import ItemFinished
 
 
 class OwnStepRun(StepRun):
-    """As `StepRun`. What it did is in the run's log alone: what was kept before the server
-    ended is not kept again, who made pictures is looked at anew, and memory, which ended with
-    the server, is taken and freed again."""
+    """As `StepRun`. What it did is in the run's log alone, which is written down when the run
+    pauses: what was kept before that is not kept again by another server, who made pictures is
+    looked at anew, and memory, which ended with the server, is taken and freed again."""
 
     async def end(self) -> Ended:
         """Have it done; returns how it ended."""
