@@ -13,6 +13,7 @@ from domains.model.core.filling import Filling
 from domains.model.errors import BudgetTooSmall, CachedModelInUse, CacheFull
 from domains.model.ports import CacheArena, FileStates, WeightReader
 from domains.model.types import CachedModelInfo, CacheStatus
+from domains.own_threads import in_own_thread
 from domains.values import EvictionCause, ModelPlace
 
 _MOST_FILES = 1_000
@@ -215,7 +216,7 @@ class ModelCache:
 
     async def _begin(self, model_id: str, place: ModelPlace) -> CacheEntry:
         """Begin to read a model; others may do so at the same time."""
-        files = await asyncio.to_thread(self._reader.files, place)
+        files = await in_own_thread(self._reader.files, place)
         needed = sum(file.size_bytes for file in files)
         await self._memory.settle()
         host = await self._memory.read()

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from domains.errors import Cancelled
 from domains.model.ports import WeightReader
 from domains.model.types import FileState
+from domains.own_threads import in_own_thread
 from domains.session.types import TransferProgress
 from domains.values import ModelPlace
 
@@ -56,7 +57,7 @@ class Filling:
     ) -> bool:
         """Read the files; returns, when nothing reads any more, whether all went well."""
         try:
-            await asyncio.to_thread(reader.read, place, files, self._count)
+            await in_own_thread(reader.read, place, files, self._count)
         except Exception as error:  # whoever follows raises it
             self._error = error
         self._ended = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -365,3 +366,25 @@ async def test_a_run_that_is_cancelled_as_its_model_is_found_holds_it_no_longer(
     await asyncio.wait({running})
 
     assert await system.kept.cache.evict("one") == 3 * MIB
+
+
+async def test_a_disk_that_hangs_takes_no_threads_from_the_rest_of_the_server(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang = threading.Event()
+
+    def files(place: ModelPlace) -> tuple[FileState, ...]:
+        hang.wait(PATIENCE)
+        return ()
+
+    monkeypatch.setattr(system.kept.reader, "files", files)
+    system.workers.go.set()
+    job = system.job()
+    try:
+        for _ in range(40):  # more than asyncio has
+            with pytest.raises(DeadlineExceeded):
+                [event async for event in system.run(job, remaining=0.001)]
+        async with asyncio.timeout(10):
+            await system.kept.cache.status()
+    finally:
+        hang.set()
