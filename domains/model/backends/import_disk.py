@@ -26,9 +26,11 @@ class LocalDisk:
         folder.mkdir(parents=True, exist_ok=True)
 
     def create(self, path: Path) -> BinaryIO:
-        return path.open("xb", buffering=0)
+        # Buffered: a bare file writes less than it is given where the disk fills up.
+        return path.open("xb")
 
     def settle(self, file: BinaryIO) -> None:
+        file.flush()
         os.fsync(file.fileno())
 
     def sync(self, folder: Path) -> None:

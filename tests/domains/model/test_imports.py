@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import resource
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -372,6 +373,23 @@ async def test_a_model_that_does_not_fit_is_refused_before_it_is_copied(
         "needed_bytes": str(len(lora)),
         "free_bytes": str(len(lora) - 1),
     }
+
+
+async def test_a_disk_that_is_full_within_the_last_chunk_is_told(
+    system: System, lora: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def another_disk(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(system.artifacts, "link", another_disk)
+    file = ImportedFile("x.safetensors", await system.keep(lora))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(lora) - 1, limits[1]))
+    try:
+        error = await system.refused(system.request(file))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert error.reason is Reason.DISK_FULL
 
 
 async def test_an_import_that_is_cancelled_leaves_nothing(
