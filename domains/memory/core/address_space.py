@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
@@ -10,7 +11,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from domains.device.core import DeviceInventory
-from domains.errors import FailedPrecondition, NotFound, Unavailable
+from domains.errors import DomainError, FailedPrecondition, NotFound, Unavailable
 from domains.finishing import finished
 from domains.memory.core.ring import pieces
 from domains.memory.errors import PinningUnsupported
@@ -24,6 +25,8 @@ from domains.memory.types import (
     Segment,
     SegmentRegion,
 )
+
+_log = logging.getLogger("deviceops.memory")
 
 R = TypeVar("R", SegmentRegion, BufferRegion, Region)
 Located = tuple[Place, Region]
@@ -86,11 +89,11 @@ class AddressSpace:
             with suppress(NotFound, Unavailable):
                 return await self._buffers.free(place.device_id, region.buffer_id)
             return 0
-        device_id = self._pins.pop(region.segment.name, None)
-        if device_id is not None:
-            with suppress(FailedPrecondition, Unavailable):
-                await self._buffers.unpin(device_id, region.segment)
-        return await self.host.free(region.segment)
+        try:
+            await self._unpin(region.segment)
+        finally:
+            freed = await self.host.free(region.segment)
+        return freed
 
     def forget_pins(self, device_id: str) -> frozenset[str]:
         """A device's worker ended: names of the segments that are not pinned any more."""
@@ -111,6 +114,18 @@ class AddressSpace:
             self._pins[segment.name] = device_id
             return
         raise PinningUnsupported(" ".join(refusals))
+
+    async def _unpin(self, segment: Segment) -> None:
+        """Undo `_pin` as far as it can be undone; nothing happens when it is not pinned."""
+        device_id = self._pins.pop(segment.name, None)
+        if device_id is None:
+            return
+        try:
+            await self._buffers.unpin(device_id, segment)
+        except Unavailable:
+            pass  # what the worker pinned ended with it
+        except DomainError as error:
+            _log.warning("memory pinned for %s was not unpinned: %s", device_id, error)
 
     def _pinning_devices(self) -> list[str]:
         devices = [

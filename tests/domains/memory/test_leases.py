@@ -12,7 +12,15 @@ import pytest
 from domains.clients import Caller
 from domains.device.errors import DeviceNotFound, DeviceUnavailable
 from domains.device.types import DeviceState
-from domains.errors import DomainError, InvalidArgument, Reason, ResourceExhausted
+from domains.errors import (
+    DeadlineExceeded,
+    DomainError,
+    Internal,
+    InvalidArgument,
+    Reason,
+    ResourceExhausted,
+    Unavailable,
+)
 from domains.memory.errors import (
     AllocationBusy,
     AllocationNotFound,
@@ -361,6 +369,27 @@ async def test_pinned_memory_is_pinned_and_its_unpinning_is_told(system: System)
     other = await system.lend(PINNED)  # the next card that can
     await system.service.leases.delete(ANN, other.allocation_id)
     assert system.backed() == MIB
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        DeadlineExceeded("It makes no progress.", reason=Reason.WORKER_HUNG),
+        Unavailable("It was lost.", reason=Reason.WORKER_LOST),
+        Internal("It is broken."),
+    ],
+)
+async def test_pinned_memory_is_freed_also_where_it_cannot_be_unpinned(
+    system: System, monkeypatch: pytest.MonkeyPatch, failure: DomainError
+) -> None:
+    async def unpin(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(system.buffers, "unpin", unpin)
+    one = await system.lend(PINNED)
+
+    assert await system.service.leases.delete(ANN, one.allocation_id) == MIB
+    assert system.backed() == 0
 
 
 async def test_where_nothing_can_pin_it_is_an_error_and_nothing_is_kept(
