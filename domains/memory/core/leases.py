@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from domains.clients import Caller
 from domains.device.core import DeviceInventory
-from domains.errors import Reason, ResourceExhausted
+from domains.errors import DomainError, Reason, ResourceExhausted
 from domains.finishing import finished
 from domains.limits import LIMITS
 from domains.memory.core.address_space import AddressSpace
@@ -27,6 +28,8 @@ from domains.memory.types import (
 )
 from domains.paging import Page, paginate
 from domains.values import ByteFigure
+
+_log = logging.getLogger("deviceops.memory")
 
 _REPORTED = "sum of the worker's buffers, as of its last figures"
 _UNREPORTED = ByteFigure.unknown("no worker of the device has sent figures yet")
@@ -272,7 +275,12 @@ class Leases:
     async def sweep(self) -> None:
         """Free what was not renewed, and forget requests whose allocation is gone."""
         for lease in self._ledger.expired():
-            await self._end(lease, "expired", "its lease expired and it was freed")
+            if not self._ledger.is_expired(lease):
+                continue  # renewed, used or freed while others were being freed
+            try:
+                await self._end(lease, "expired", "its lease expired and it was freed")
+            except DomainError as error:
+                _log.warning("memory of an expired lease was not freed: %s", error)
         self._keyed = {key: one for key, one in self._keyed.items() if self._stands(one)}
 
     def lose(self, device_id: str) -> None:

@@ -189,8 +189,12 @@ class Ledger:
 
     def expired(self) -> list[Lease]:
         """Leases whose time is over and that nothing uses just now."""
-        now = self._monotonic()
-        return [one for one in self._leases.values() if one.expires <= now and not one.busy]
+        return [one for one in self._leases.values() if self.is_expired(one)]
+
+    def is_expired(self, lease: Lease) -> bool:
+        """Whether it still lives, its time is over and nothing uses it just now."""
+        lives = self._leases.get(lease.allocation.allocation_id) is lease
+        return lives and lease.expires <= self._monotonic() and not lease.busy
 
     def relocate(self, lease: Lease, reservation: Reservation, region: Region) -> None:
         """The allocation lies elsewhere from now on."""

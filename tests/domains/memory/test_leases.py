@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -197,6 +198,71 @@ async def test_what_is_being_copied_is_neither_freed_nor_expired(system: System)
     await system.service.leases.sweep()
 
     assert system.backed() == 0
+
+
+@asynccontextmanager
+async def sweeping(system: System) -> AsyncIterator[None]:
+    """Every lease expires; a sweep is at the first one, a card's, until the block ends."""
+    free = system.buffers.free
+    began, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(device_id: str, buffer_id: str) -> int:
+        began.set()
+        await goes_on.wait()
+        return await free(device_id, buffer_id)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(system.buffers, "free", slow)
+        system.time.move(100)
+        sweep = asyncio.create_task(system.service.leases.sweep())
+        await began.wait()
+        yield
+        goes_on.set()
+        await sweep
+
+
+async def test_what_is_renewed_while_others_are_swept_stays(system: System) -> None:
+    _, other = await system.lend(CARD), await system.lend(HOST)
+    async with sweeping(system):
+        renewed = system.service.leases.renew(ANN, [other.allocation_id], 60)
+
+    assert [lease.allocation for lease in system.ledger.all()] == list(renewed)
+    assert system.backed() == MIB
+
+
+async def test_what_is_copied_while_others_are_swept_stays(system: System) -> None:
+    _, one, other = [await system.lend(place) for place in (CARD, HOST, HOST)]
+    async with AsyncExitStack() as copy:
+        async with sweeping(system):
+            await copy.enter_async_context(
+                system.ledger.copying(ANN, one.allocation_id, other.allocation_id)
+            )
+        assert system.backed() == 2 * MIB
+
+
+async def test_what_is_freed_while_others_are_swept_ends_no_sweep(system: System) -> None:
+    _, one, _ = [await system.lend(place) for place in (CARD, HOST, HOST)]
+    async with sweeping(system):
+        await system.service.leases.delete(ANN, one.allocation_id)
+
+    assert system.ledger.all() == []
+    assert system.backed() == 0
+
+
+async def test_what_cannot_be_freed_keeps_no_others_from_it(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hung(*_: object) -> int:
+        raise DeadlineExceeded("It makes no progress.", reason=Reason.WORKER_HUNG)
+
+    await system.lend(CARD)
+    await system.lend(HOST)
+    monkeypatch.setattr(system.buffers, "free", hung)
+    system.time.move(100)
+    await system.service.leases.sweep()
+
+    assert system.ledger.all() == []
+    assert system.segments.leased_bytes() == 0
 
 
 async def test_freeing_waits_for_a_read_under_way(system: System) -> None:
