@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 
 import structlog
@@ -24,14 +24,14 @@ from server.worker.front.child_options import ChildOptions
 from server.worker.front.death import Death, death_of
 from server.worker.front.environment import child_environment
 from server.worker.front.judge import Judge, state_after, unjudged
-from server.worker.front.memory_orders import Pending
+from server.worker.front.order_steps import steps_of
 from server.worker.front.refusals import lost, out_of_use
 from server.worker.front.restart import RestartRules
 from server.worker.front.runs import Run
 from server.worker.front.spool import Spool
 from server.worker.front.supervisor import Supervisor
 from server.worker.front.timing import WorkerTiming
-from server.worker.link.frames import AllocateBuffer, FreeBuffer, MemoryDone, Order
+from server.worker.link.frames import MemoryDone, Order
 
 _DEFECT_SECONDS = 5.0
 _OUT_OF_USE = (DeviceState.QUARANTINED, DeviceState.LOST, DeviceState.UNAVAILABLE)
@@ -290,10 +290,7 @@ class Place:
     async def settle(self, run: Run, error: DomainError) -> None:
         """Stop `run` unless it is over; returns when the worker is idle or gone."""
         # Goes on when the caller is cancelled: the place stays taken until it is done.
-        await self._shielded(self._settle(run, error))
-
-    async def _shielded(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(self._settle(run, error))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
         await asyncio.shield(task)
@@ -340,20 +337,9 @@ class Place:
             DomainError: Whatever the worker refused with.
         """
         worker = await self._awake(patience)
-        pending = worker.order(order)
-        try:
-            while True:
-                match await pending.next():
-                    case DomainError() as error:
-                        raise error
-                    case MemoryDone() as done:
-                        yield done
-                        return
-                    case progress:
-                        yield progress
-        finally:
-            if pending.outcome is None:
-                await self._shielded(self._abandon(worker, pending))
+        async with contextlib.aclosing(steps_of(worker, order)) as steps:
+            async for step in steps:
+                yield step
 
     async def _awake(self, patience: float) -> Supervisor:
         """The worker, once it can be given a memory order."""
@@ -366,14 +352,6 @@ class Place:
             if remaining <= 0 or self._closing or self._state in _OUT_OF_USE:
                 raise self._unavailable()
             await self._change(remaining)
-
-    async def _abandon(self, worker: Supervisor, pending: Pending) -> None:
-        """Stop an order that nobody waits for, and undo an allocation that came anyway."""
-        worker.stop_order(pending)
-        await pending.over.wait()
-        order, came = pending.order, isinstance(pending.outcome, MemoryDone)
-        if isinstance(order, AllocateBuffer) and came and worker.usable:
-            await worker.order(FreeBuffer(order.buffer_id)).over.wait()
 
     # Why it cannot work now.
 

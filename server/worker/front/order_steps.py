@@ -1,0 +1,62 @@
+"""A memory order from when it is given to a worker until it is over there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from domains.errors import DomainError
+from domains.finishing import finished
+from server.worker.front.memory_orders import Pending
+from server.worker.link.frames import AllocateBuffer, FreeBuffer, MemoryDone, Order
+
+
+class Obeying(Protocol):
+    """A worker as far as it is given memory orders."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be given any."""
+        ...
+
+    def order(self, order: Order) -> Pending:
+        """Give it one."""
+        ...
+
+    def stop_order(self, pending: Pending) -> None:
+        """Ask it to stop one; nothing happens when that is over."""
+        ...
+
+
+async def steps_of(worker: Obeying, order: Order) -> AsyncGenerator[int | MemoryDone]:
+    """Have a usable worker do `order`; yields bytes done so far, and how it ended last.
+
+    Closing the generator early, or cancelling it, stops the order and returns when it has
+    stopped: what it allocated nevertheless is freed.
+
+    Raises:
+        DomainError: Whatever the worker refused with, or what ended it.
+    """
+    pending = worker.order(order)
+    try:
+        while True:
+            match await pending.next():
+                case DomainError() as error:
+                    raise error
+                case MemoryDone() as done:
+                    yield done
+                    return
+                case progress:
+                    yield progress
+    finally:
+        if pending.outcome is None:
+            await finished(_abandon(worker, pending))
+
+
+async def _abandon(worker: Obeying, pending: Pending) -> None:
+    """Stop an order that nobody waits for, and undo an allocation that came anyway."""
+    worker.stop_order(pending)
+    await pending.over.wait()
+    order, came = pending.order, isinstance(pending.outcome, MemoryDone)
+    if isinstance(order, AllocateBuffer) and came and worker.usable:
+        await worker.order(FreeBuffer(order.buffer_id)).over.wait()
