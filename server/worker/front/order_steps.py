@@ -38,18 +38,21 @@ async def steps_of(worker: Obeying, order: Order) -> AsyncGenerator[int | Memory
         DomainError: Whatever the worker refused with, or what ended it.
     """
     pending = worker.order(order)
+    heard = False  # by the caller, who may go when there is an outcome already
     try:
         while True:
             match await pending.next():
                 case DomainError() as error:
+                    heard = True
                     raise error
                 case MemoryDone() as done:
+                    heard = True
                     yield done
                     return
                 case progress:
                     yield progress
     finally:
-        if pending.outcome is None:
+        if not heard:
             await finished(_abandon(worker, pending))
 
 

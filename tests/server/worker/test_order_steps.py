@@ -144,3 +144,23 @@ async def test_a_worker_that_is_gone_has_nothing_to_undo() -> None:
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert worker.given == [ALLOCATION]
+
+
+async def test_what_came_just_as_its_caller_went_is_undone() -> None:
+    worker = Worker()
+    asking = await asked(worker)
+    worker.answer(DONE)
+    asking.cancel()  # before the loop had a turn
+    await turns()
+    assert worker.given == [ALLOCATION, FreeBuffer("buffer")]
+    worker.answer(DONE)
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
+async def test_what_its_caller_has_is_theirs() -> None:
+    worker = Worker()
+    asking = await asked(worker)
+    worker.answer(DONE)
+    assert await asking == DONE
+    assert worker.given == [ALLOCATION]
