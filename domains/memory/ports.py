@@ -83,6 +83,8 @@ class DeviceBuffers(Protocol):
     async def pin(self, device_id: str, segment: Segment) -> None:
         """Page-lock a segment for fast copies to and from the device.
 
+        When the caller is cancelled it is undone before that is raised.
+
         Raises:
             FailedPrecondition: DEVICE_UNSUPPORTED: the device's driver cannot.
             ResourceExhausted: HOST_OUT_OF_MEMORY: the system refuses to lock that much.

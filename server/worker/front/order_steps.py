@@ -8,7 +8,14 @@ from typing import Protocol
 from domains.errors import DomainError
 from domains.finishing import finished
 from server.worker.front.memory_orders import Pending
-from server.worker.link.frames import AllocateBuffer, FreeBuffer, MemoryDone, Order
+from server.worker.link.frames import (
+    AllocateBuffer,
+    FreeBuffer,
+    MemoryDone,
+    Order,
+    Pin,
+    Unpin,
+)
 
 
 class Obeying(Protocol):
@@ -32,7 +39,7 @@ async def steps_of(worker: Obeying, order: Order) -> AsyncGenerator[int | Memory
     """Have a usable worker do `order`; yields bytes done so far, and how it ended last.
 
     Closing the generator early, or cancelling it, stops the order and returns when it has
-    stopped: what it allocated nevertheless is freed.
+    stopped: what it allocated or pinned nevertheless is given back.
 
     Raises:
         DomainError: Whatever the worker refused with, or what ended it.
@@ -57,9 +64,20 @@ async def steps_of(worker: Obeying, order: Order) -> AsyncGenerator[int | Memory
 
 
 async def _abandon(worker: Obeying, pending: Pending) -> None:
-    """Stop an order that nobody waits for, and undo an allocation that came anyway."""
+    """Stop an order that nobody waits for, and undo what came of it anyway."""
     worker.stop_order(pending)
     await pending.over.wait()
-    order, came = pending.order, isinstance(pending.outcome, MemoryDone)
-    if isinstance(order, AllocateBuffer) and came and worker.usable:
-        await worker.order(FreeBuffer(order.buffer_id)).over.wait()
+    undo = _undo_of(pending.order)
+    if undo is not None and isinstance(pending.outcome, MemoryDone) and worker.usable:
+        await worker.order(undo).over.wait()
+
+
+def _undo_of(order: Order) -> Order | None:
+    """The order that takes back what this one leaves in the worker, if it leaves anything."""
+    match order:
+        case AllocateBuffer(buffer_id):
+            return FreeBuffer(buffer_id)
+        case Pin(segment):
+            return Unpin(segment)
+        case _:
+            return None

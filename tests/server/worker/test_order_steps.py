@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 
 from domains.errors import Cancelled, DomainError, ResourceExhausted
-from domains.memory.types import BufferRegion, Move
+from domains.memory.types import BufferRegion, Move, Segment
 from server.worker.front.memory_orders import Orders, Pending
 from server.worker.front.order_steps import steps_of
 from server.worker.link.frames import (
@@ -18,9 +18,12 @@ from server.worker.link.frames import (
     MemoryDone,
     MemoryProgress,
     Order,
+    Pin,
+    Unpin,
 )
 
 ALLOCATION = AllocateBuffer("buffer", 1000)
+SEGMENT = Segment("segment", 1000)
 DONE = MemoryDone(1000)
 FULL = ResourceExhausted("There is no room.")
 
@@ -120,16 +123,25 @@ async def test_who_goes_waits_until_it_has_stopped_however_often_they_are_cancel
     assert worker.given == [ALLOCATION]
 
 
-async def test_what_came_nevertheless_is_undone() -> None:
+@pytest.mark.parametrize(
+    ("order", "done", "undo"),
+    [
+        (ALLOCATION, DONE, FreeBuffer("buffer")),
+        (Pin(SEGMENT), MemoryDone(), Unpin(SEGMENT)),
+    ],
+)
+async def test_what_came_nevertheless_is_undone(
+    order: Order, done: MemoryDone, undo: Order
+) -> None:
     worker = Worker()
-    asking = await asked(worker)
+    asking = await asked(worker, order)
     asking.cancel()
     await turns()
-    worker.answer(DONE)
+    worker.answer(done)
     await turns()
-    assert worker.given == [ALLOCATION, FreeBuffer("buffer")]
+    assert worker.given == [order, undo]
     assert not asking.done()
-    worker.answer(DONE)
+    worker.answer(done)
     with pytest.raises(asyncio.CancelledError):
         await asking
 
