@@ -198,6 +198,7 @@ class ReadChunk:
 
 
 SegmentName = Annotated[str, Meta(max_length=256)]
+SegmentSerial = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class Segment(Value, frozen=True):
@@ -208,11 +209,15 @@ class Segment(Value, frozen=True):
 
     `huge_pages`: all of it but the rest lies in huge pages, so that mapping it costs next
     to nothing.
+
+    `serial` tells it from segments that had its name before: a system gives the number of
+    a file that was closed to the next one.
     """
 
     name: SegmentName
     size_bytes: ByteCount
     huge_pages: bool = False
+    serial: SegmentSerial = 0
 
 
 class SegmentRegion(Value, frozen=True):

@@ -34,7 +34,7 @@ class BufferStore(ABC, Generic[B]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._buffers: dict[str, tuple[B, int]] = {}
-        self._pinned: dict[str, OpenedSegment] = {}
+        self._pinned: dict[Segment, OpenedSegment] = {}
 
     @property
     def leased_bytes(self) -> int:
@@ -93,7 +93,7 @@ class BufferStore(ABC, Generic[B]):
             FailedPrecondition: DEVICE_UNSUPPORTED, or the segment cannot be opened.
             ResourceExhausted: HOST_OUT_OF_MEMORY.
         """
-        if segment.name in self._pinned:
+        if segment in self._pinned:
             return
         opened = OpenedSegment(segment)
         try:
@@ -102,12 +102,12 @@ class BufferStore(ABC, Generic[B]):
             opened.close()
             raise
         with self._lock:
-            self._pinned[segment.name] = opened
+            self._pinned[segment] = opened
 
     def unpin(self, segment: Segment) -> None:
         """Undo `pin`; nothing happens when the segment is not pinned here."""
         with self._lock:
-            opened = self._pinned.pop(segment.name, None)
+            opened = self._pinned.pop(segment, None)
         if opened is not None:
             self._unregister(opened)
             opened.close()
@@ -147,7 +147,7 @@ class BufferStore(ABC, Generic[B]):
         """A segment's region in this process, and whether it is pinned."""
         check_region(region.offset, length, region.segment.size_bytes)
         with self._lock:
-            pinned = self._pinned.get(region.segment.name)
+            pinned = self._pinned.get(region.segment)
         opened = pinned or OpenedSegment(region.segment)
 
         def prepare(offset: int, size: int) -> None:

@@ -8,6 +8,7 @@ is a `multiprocessing.shared_memory` block.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 from collections.abc import Callable
 from multiprocessing.shared_memory import SharedMemory
@@ -17,6 +18,7 @@ from domains.memory.types import Segment
 
 _BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
 _memfd = hasattr(os, "memfd_create")
+_serials = itertools.count(1)
 
 
 class Mapping:
@@ -54,7 +56,7 @@ class Mapping:
         self.address = mapped.address
         huge = mapped.make_huge()
         mapped.populate(0, size)  # so that copies do not fault
-        self.segment = Segment(f"/proc/{os.getpid()}/fd/{handle}", size, huge)
+        self.segment = Segment(f"/proc/{os.getpid()}/fd/{handle}", size, huge, next(_serials))
         self.source = "os.fstat().st_blocks of every segment"
         self.taken_bytes = lambda: os.fstat(handle).st_blocks * _BLOCK_BYTES
 
@@ -70,7 +72,7 @@ class Mapping:
         assert buffer is not None
         anchor = ctypes.c_char.from_buffer(buffer)
         self.address = ctypes.addressof(anchor)
-        self.segment = Segment(block.name, size)
+        self.segment = Segment(block.name, size, serial=next(_serials))
         self.source = "sizes of the segments"
         self.taken_bytes = lambda: size
         ctypes.memset(self.address, 0, size)  # touches every page

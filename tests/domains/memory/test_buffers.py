@@ -321,6 +321,31 @@ def test_a_driver_pins_each_segment_once_and_can_refuse(
     buffers.unpin(mapping.segment)
 
 
+def test_what_was_pinned_is_not_taken_for_memory_that_has_its_name_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runtime, words = Runtime(), b"of the later one"
+    buffers = TorchBuffers(PROCESSOR, EagerStream())
+    monkeypatch.setattr(buffers, "_runtime", lambda: runtime)
+    gone = Mapping(LENGTH)
+    buffers.pin(gone.segment)
+    gone.close()
+    later = Mapping(LENGTH)
+    assert later.segment.name == gone.segment.name
+    write(later, 0, words)
+    buffers.allocate("buffer", LENGTH, guard())
+    buffer, segment = BufferRegion("buffer"), SegmentRegion(later.segment)
+    buffers.move(Move(segment, buffer, len(words)), guard())
+    buffers.move(Move(buffer, replace(segment, offset=100), len(words)), guard())
+    assert read(later, 100, len(words)) == words
+    buffers.pin(later.segment)
+    assert len(runtime.locked) == 2
+    for mapping in (gone, later):
+        buffers.unpin(mapping.segment)
+    assert runtime.locked == {}
+    later.close()
+
+
 def test_a_named_block_outlives_whoever_opened_it() -> None:
     block = SharedMemory(create=True, size=100)
     try:
