@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from domains import checks
-from domains.errors import DomainError, InvalidArgument
+from domains.errors import InvalidArgument
+from domains.finishing import finishing
 from domains.limits import LIMITS
 from domains.paging import Page, checked_size, paginate_growing, paginate_newest_first
 from domains.processing.batches.core.batch import Batch
@@ -18,7 +19,7 @@ from domains.processing.batches.core.rules import broken_items
 from domains.processing.batches.core.run import Means
 from domains.processing.batches.errors import BatchConflict, BatchNotFound, ItemIdTaken
 from domains.processing.batches.ports import Templates
-from domains.processing.batches.types import BatchStatus, ItemStatus, ItemWork
+from domains.processing.batches.types import BatchStatus, ItemRecord, ItemStatus, ItemWork
 from domains.processing.core.control import SessionControl
 from domains.processing.core.filters import broken_reason
 from domains.processing.errors import StateConflict
@@ -157,15 +158,19 @@ class BatchControl:
                 settled = await batch.template.check(new) if new else ()
                 self._batches.check_quota(batch.owner, 0, new)
                 items = new_items(batch_id, len(batch.items), new, settled)
-                await self._means.shelf.accept(items, None)
-                for item in items:
-                    batch.add(item)
-            if seal and not batch.record.sealed:
-                record = structs.replace(batch.record, sealed=True)
-                await self._means.shelf.put_batch(record)
-                batch.record = structs.replace(batch.record, sealed=True)
-        batch.wake.set()
+                await self._take_in(batch, items, seal=seal)
         return batch.status(viewer)
+
+    @finishing  # its session hears of what is on disk, also where nobody waits for the answer
+    async def _take_in(self, batch: Batch, items: Sequence[ItemRecord], *, seal: bool) -> None:
+        await self._means.shelf.accept(items, None)
+        for item in items:
+            batch.add(item)
+        if seal and not batch.record.sealed:
+            record = structs.replace(batch.record, sealed=True)
+            await self._means.shelf.put_batch(record)
+            batch.record = structs.replace(batch.record, sealed=True)
+        batch.wake.set()
 
     def _held(self, batch: Batch, works: Sequence[ItemWork]) -> AbstractContextManager[None]:
         """What items name that are about to be added stays until they have been."""
@@ -196,6 +201,12 @@ class BatchControl:
                 await batch.session.over()
             if batch.session.state is SessionState.CANCELLING:
                 raise StateConflict(batch.session.session_id, batch.session.state, "retried")
+            await self._run_again(batch, positions)
+        return batch.status(viewer), len(positions)
+
+    @finishing  # a session that waits for items must get them, whoever has hung up
+    async def _run_again(self, batch: Batch, positions: Sequence[int]) -> None:
+        try:
             if positions and batch.session.state.final:
                 await self._restart(batch)
             again = [batch.items.again(position) for position in positions]
@@ -203,19 +214,15 @@ class BatchControl:
             if again and batch.record.end_reason:
                 batch.record = structs.replace(batch.record, end_reason="")
                 await self._means.shelf.put_batch(batch.record)
+        finally:
             batch.awaiting = False
-        batch.wake.set()
-        return batch.status(viewer), len(again)
+            batch.wake.set()
 
     async def _restart(self, batch: Batch) -> None:
         """Begin another session for a batch that has ended; it waits for what is to come."""
         batch.awaiting = True
-        try:
-            session = await self._means.runner.begin(self._go_on(batch.batch_id))
-            await self._batches.made(session)
-        except DomainError:
-            batch.awaiting = False
-            raise
+        session = await self._means.runner.begin(self._go_on(batch.batch_id))
+        await self._batches.made(session)
 
     # Stopping.
 
