@@ -60,15 +60,17 @@ class Shelf:
         """
         records = list(items)
         writing = [self._items.accept(_key(each), encode(each)) for each in records]
-        results = await asyncio.gather(*writing, return_exceptions=True)
-        failed = next((each for each in results if isinstance(each, BaseException)), None)
         try:
+            results = await asyncio.gather(*writing, return_exceptions=True)
+            failed = next((each for each in results if isinstance(each, BaseException)), None)
             if failed is not None:
                 raise failed
             failpoints.reach("batch.items-written")  # and not the batch
             if batch is not None:
                 await self._batches.accept(batch.batch_id, encode(batch))
-        except BaseException:
+        except BaseException:  # what was handed in is written, also where nobody waits for it
+            if batch is not None:
+                self._batches.remove(batch.batch_id)
             for each in records:
                 self._items.remove(_key(each))
             raise

@@ -7,9 +7,11 @@ from collections.abc import Coroutine
 
 import pytest
 
+from domains.errors import DomainError, Reason
 from domains.processing.batches.types import ItemWork
 from domains.session.types import SessionState
-from tests.domains.processing.batches.conftest import Place
+from tests.clocks import SteeredTime
+from tests.domains.processing.batches.conftest import Disk, Place, place
 from tests.domains.processing.batches.test_batches import (
     COMPLETED,
     MARY,
@@ -72,3 +74,44 @@ async def test_items_of_a_dropped_call_are_all_there_and_run_or_none_is(
         await here.control.add(batch.batch_id, more, MARY, seal=True)
     found = await ended(here, batch.batch_id)
     assert (found.state, found.completed) == (COMPLETED, 3)
+
+
+class JournalDisk(Disk):
+    """Takes its time, and writes what was handed in whatever becomes of who waits."""
+
+    async def accept(self, key: str, body: bytes) -> None:
+        self._write(key, body)
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+async def test_nothing_is_kept_of_a_batch_that_is_cancelled_while_it_is_written(
+    clock: SteeredTime, rows: int
+) -> None:
+    here = place(clock, disks=(JournalDisk(), JournalDisk()))
+    session = await here.runner.begin(here.batches.create(batch_of("", "")))
+    await until(lambda: bool(here.disks[1].records) and len(here.disks[0].records) == rows)
+    session.request_cancel(Reason.CANCELLED_BY_CLIENT)
+    with pytest.raises(DomainError):
+        await here.batches.made(session)
+    assert [disk.records for disk in here.disks] == [{}, {}]
+    later = place(clock, here.sessions, here.disks)
+    later.batches.recall()
+    assert later.batches.newest_first(MARY) == []
+    await here.sessions.stop(0)
+
+
+async def test_the_next_server_has_no_items_that_this_one_does_not_know(
+    clock: SteeredTime,
+) -> None:
+    here = place(clock, disks=(Disk(), JournalDisk()))
+    batch = await begin(here, batch_of("slow", keep_open=True))
+    more = (ItemWork("more", b"slow", "items[0]"), ItemWork("last", b"slow", "items[1]"))
+    assert await dropped(here.control.add(batch.batch_id, more, MARY, seal=False), 6)
+    known = here.batches.get(batch.batch_id, MARY)
+    later = place(clock, here.sessions, here.disks)
+    later.batches.recall()
+    recalled = later.batches.get(batch.batch_id, MARY)
+    assert recalled.items.all == known.items.all
+    here.craft.gate.set()
+    await here.sessions.stop(0)
