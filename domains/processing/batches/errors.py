@@ -23,6 +23,18 @@ class BatchNotFound(NotFound):
         )
 
 
+class BatchForgotten(NotFound):
+    """The batch that a session made is there no more, though the session is."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"The batch that session {session_id!r} made has been forgotten or damaged; make"
+            " another one with another request_id.",
+            reason=Reason.BATCH_NOT_FOUND,
+            metadata={"session_id": session_id},
+        )
+
+
 class BatchConflict(FailedPrecondition):
     """How the batch or one of its items stands does not allow what was asked."""
 

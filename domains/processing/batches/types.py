@@ -130,7 +130,8 @@ class ItemRecord(Value, frozen=True):
 
 
 class BatchRecord(Value, frozen=True):
-    """A batch as it is kept, beside its items. `template` is the request that made it."""
+    """A batch as it is kept, beside its items. `template` is the request that made it, and
+    `first_session_id` the session that did, once another one works it off."""
 
     batch_id: Name
     owner: Text
@@ -141,6 +142,7 @@ class BatchRecord(Value, frozen=True):
     number: Count
     manner: Manner
     end_reason: Text = ""
+    first_session_id: Text = ""
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,13 @@ class Batch:
         return self._find(self.record.session_id)
 
     @property
+    def session_ids(self) -> tuple[str, ...]:
+        """Of the sessions that it is found by: the one that works it off, and the one that made
+        it, which its request_id leads to."""
+        now, first = self.record.session_id, self.record.first_session_id
+        return (now, first) if first not in ("", now) else (now,)
+
+    @property
     def owner(self) -> str:
         """Whose it is."""
         return self.record.owner

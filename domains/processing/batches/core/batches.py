@@ -14,7 +14,7 @@ from domains.errors import DomainError, FieldViolation, InvalidArgument, Reason
 from domains.processing.batches.core.batch import Batch
 from domains.processing.batches.core.rules import broken_batch, name_devices, no_items
 from domains.processing.batches.core.run import BatchRun, Means
-from domains.processing.batches.errors import BatchNotFound, BatchQuotaExceeded
+from domains.processing.batches.errors import BatchForgotten, BatchNotFound, BatchQuotaExceeded
 from domains.processing.batches.ports import BatchNames, Templates
 from domains.processing.batches.types import (
     MOST_ITEMS,
@@ -116,17 +116,22 @@ class Batches:
         )
 
     async def made(self, session: Session) -> Batch:
-        """The batch of a session that was just begun, once it is on disk.
+        """The batch of a session that was just begun, or found by its request_id, once it is on
+        disk.
 
         Raises:
+            BatchNotFound: It is about to be forgotten.
+            BatchForgotten: It was, and is not any more.
             DomainError: It could not be written down, or was cancelled before that.
         """
         while session.session_id not in self._of_sessions:
             raise_for_end(session)
+            if session.state.final:
+                raise BatchForgotten(session.session_id)
             if session.suspended:
                 raise ShuttingDown()
             await session.log.change().wait()
-        return self._of_sessions[session.session_id]
+        return self._known(self._of_sessions[session.session_id].batch_id)
 
     async def _checked(self, request: BatchRequest) -> _Checked:
         InvalidArgument.check(*broken_batch(request))
@@ -173,9 +178,15 @@ class Batches:
 
     async def _take_over(self, batch: Batch, session: Session) -> Batch:
         """Another session works a batch off from now on."""
-        self._of_sessions.pop(batch.record.session_id, None)
+        first = batch.record.first_session_id or batch.record.session_id
+        if batch.record.session_id != first:
+            self._of_sessions.pop(batch.record.session_id, None)
         batch.record = structs.replace(
-            batch.record, session_id=session.session_id, end_reason="", sealed=True
+            batch.record,
+            session_id=session.session_id,
+            first_session_id=first,
+            end_reason="",
+            sealed=True,
         )
         await self._means.shelf.put_batch(batch.record)
         self._know(batch)
@@ -195,7 +206,7 @@ class Batches:
 
     def _know(self, batch: Batch) -> None:
         self._batches[batch.batch_id] = batch
-        self._of_sessions[batch.record.session_id] = batch
+        self._of_sessions |= dict.fromkeys(batch.session_ids, batch)
         if self._stands(batch):  # what its items need, in place of what its request named
             batch.session.about = replace(batch.session.about, named=batch.items.names)
             self._means.sessions.needed.note(batch.session)
@@ -233,16 +244,20 @@ class Batches:
                 self._settle(batch, batch.session)
 
     async def forget(self, batch: Batch) -> None:
-        """Forget a final batch and its session now, and for the next server as well."""
-        session = batch.session
-        self._means.sessions.forget(session)
-        await self._means.sessions.settled(session)
+        """Forget a final batch now, and for the next server as well, with its session and the
+        one that made it."""
+        sessions = [each for each in map(self._session, batch.session_ids) if each is not None]
+        for session in sessions:
+            self._means.sessions.forget(session)
+        for session in sessions:
+            await self._means.sessions.settled(session)
         await self._forget(batch)
 
     async def _forget(self, batch: Batch) -> None:
         if self._batches.pop(batch.batch_id, None) is None:
             return
-        self._of_sessions.pop(batch.record.session_id, None)
+        for session_id in batch.session_ids:
+            self._of_sessions.pop(session_id, None)
         await self._means.shelf.remove(batch.record, batch.items.all)
 
     # Finding.
@@ -276,11 +291,14 @@ class Batches:
         )
 
     def _stands(self, batch: Batch) -> bool:
+        return self._session(batch.record.session_id) is not None
+
+    def _session(self, session_id: str) -> Session | None:
+        """The session; None where it is forgotten."""
         try:
-            self._means.sessions.get(batch.record.session_id)
+            return self._means.sessions.get(session_id)
         except SessionNotFound:
-            return False
-        return True
+            return None
 
 
 def new_items(
