@@ -47,7 +47,8 @@ class Manner:
     """How the items of a batch are worked off.
 
     `max_parallel` is how many run at once, None as many as there are devices; `max_failures`
-    after how many failed ones the rest is cancelled, None never.
+    after how many failed ones the rest is cancelled, None never; it counts anew when items are
+    to run again.
     """
 
     devices: DeviceChoice = ANY_DEVICE
@@ -131,7 +132,8 @@ class ItemRecord(Value, frozen=True):
 
 class BatchRecord(Value, frozen=True):
     """A batch as it is kept, beside its items. `template` is the request that made it, and
-    `first_session_id` the session that did, once another one works it off."""
+    `first_session_id` the session that did, once another one works it off. `failures_before`
+    is how many items had failed, and stayed so, when some last were to run again."""
 
     batch_id: Name
     owner: Text
@@ -143,6 +145,7 @@ class BatchRecord(Value, frozen=True):
     manner: Manner
     end_reason: Text = ""
     first_session_id: Text = ""
+    failures_before: Count = 0
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,11 @@ class Batch:
     # How it stands.
 
     @property
+    def failures(self) -> int:
+        """How many items have failed since some last were to run again."""
+        return self.items.count(SessionState.FAILED) - self.record.failures_before
+
+    @property
     def end_time(self) -> datetime | None:
         """When it became final; None before."""
         return self.session.times.end_time

@@ -209,11 +209,13 @@ class BatchControl:
         try:
             if positions and batch.session.state.final:
                 await self._restart(batch)
-            again = [batch.items.again(position) for position in positions]
-            await self._means.shelf.put(*again)
-            if again and batch.record.end_reason:
-                batch.record = structs.replace(batch.record, end_reason="")
-                await self._means.shelf.put_batch(batch.record)
+            if again := [batch.items.again(position) for position in positions]:
+                # What failed before would cancel them at once.
+                failed = batch.items.count(SessionState.FAILED)
+                batch.record = structs.replace(
+                    batch.record, end_reason="", failures_before=failed
+                )
+                await self._means.shelf.put_batch(batch.record, again)
         finally:
             batch.awaiting = False
             batch.wake.set()

@@ -246,7 +246,7 @@ class BatchRun:
 
     async def _keep_to_failures(self) -> None:
         """Cancel the rest once as many items have failed as may."""
-        most, failed = self._batch.manner.max_failures, self._items.count(SessionState.FAILED)
+        most, failed = self._batch.manner.max_failures, self._batch.failures
         if most is None or failed < most:
             return
         for attempt in self._attempts:
@@ -258,8 +258,7 @@ class BatchRun:
         reason = f"{failed} items failed, and max_failures is {most}."
         if cancelled or (self._attempts and not self._batch.record.end_reason):
             self._batch.record = structs.replace(self._batch.record, end_reason=reason)
-            await self._means.shelf.put_batch(self._batch.record)
-            await self._means.shelf.put(*cancelled)
+            await self._means.shelf.put_batch(self._batch.record, cancelled)
 
     def _pause(self) -> None:
         """Ask every session of an item to pause, and stop once they have.

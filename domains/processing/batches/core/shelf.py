@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from itertools import chain
 
 from domains import failpoints
@@ -80,15 +81,16 @@ class Shelf:
         writing = [self._items.put(_key(each), encode(each)) for each in items]
         await asyncio.gather(*map(asyncio.wrap_future, writing))
 
-    async def put_batch(self, batch: BatchRecord) -> None:
-        """Keep a batch as it is now; likewise."""
-        await asyncio.wrap_future(self._batches.put(batch.batch_id, encode(batch)))
+    async def put_batch(self, batch: BatchRecord, items: Iterable[ItemRecord] = ()) -> None:
+        """Keep a batch and some of its items as they are now; likewise."""
+        await asyncio.gather(*map(asyncio.wrap_future, self.note(batch, items)))
 
-    def note(self, batch: BatchRecord, items: Iterable[ItemRecord] = ()) -> None:
-        """Keep them as they are now, without waiting for it."""
-        for each in items:
-            self._items.put(_key(each), encode(each))
-        self._batches.put(batch.batch_id, encode(batch))
+    def note(
+        self, batch: BatchRecord, items: Iterable[ItemRecord] = ()
+    ) -> Sequence[Future[None]]:
+        """Keep them as they are now: what comes back is done once that was tried."""
+        writing = [self._items.put(_key(each), encode(each)) for each in items]
+        return *writing, self._batches.put(batch.batch_id, encode(batch))
 
     async def remove(self, batch: BatchRecord, items: Iterable[ItemRecord]) -> None:
         """Keep a batch no more; the batch goes first, so that none is ever kept in part."""
