@@ -1816,7 +1816,8 @@ namespace DeviceOperations.V1 {
 
     private int maxFailures_;
     /// <summary>
-    /// Failed items after which the rest is cancelled; absent means never. Range: 1 to 1000000.
+    /// Failed items after which the rest is cancelled, counted from the last RetryBatchItems on;
+    /// absent means never. Range: 1 to 1000000.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

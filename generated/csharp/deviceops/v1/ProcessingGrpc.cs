@@ -1369,7 +1369,8 @@ namespace DeviceOperations.V1 {
       /// Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
       /// as it is on disk; WatchBatch shows it run.
       /// Errors: INVALID_ARGUMENT (any content reason, TOO_MANY_ELEMENTS), ALREADY_EXISTS
-      /// (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
+      /// (REQUEST_ID_REUSED), NOT_FOUND (BATCH_NOT_FOUND: the request_id's batch is gone),
+      /// RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1385,7 +1386,8 @@ namespace DeviceOperations.V1 {
       /// Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
       /// as it is on disk; WatchBatch shows it run.
       /// Errors: INVALID_ARGUMENT (any content reason, TOO_MANY_ELEMENTS), ALREADY_EXISTS
-      /// (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
+      /// (REQUEST_ID_REUSED), NOT_FOUND (BATCH_NOT_FOUND: the request_id's batch is gone),
+      /// RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1399,7 +1401,8 @@ namespace DeviceOperations.V1 {
       /// Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
       /// as it is on disk; WatchBatch shows it run.
       /// Errors: INVALID_ARGUMENT (any content reason, TOO_MANY_ELEMENTS), ALREADY_EXISTS
-      /// (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
+      /// (REQUEST_ID_REUSED), NOT_FOUND (BATCH_NOT_FOUND: the request_id's batch is gone),
+      /// RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1415,7 +1418,8 @@ namespace DeviceOperations.V1 {
       /// Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
       /// as it is on disk; WatchBatch shows it run.
       /// Errors: INVALID_ARGUMENT (any content reason, TOO_MANY_ELEMENTS), ALREADY_EXISTS
-      /// (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
+      /// (REQUEST_ID_REUSED), NOT_FOUND (BATCH_NOT_FOUND: the request_id's batch is gone),
+      /// RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

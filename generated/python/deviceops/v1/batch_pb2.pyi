@@ -215,7 +215,9 @@ class CreateBatchRequest(_message.Message):
     keep_open: _builtins.bool
     """Items follow with AddBatchItems; without it the batch is sealed now."""
     max_failures: _builtins.int
-    """Failed items after which the rest is cancelled; absent means never. Range: 1 to 1000000."""
+    """Failed items after which the rest is cancelled, counted from the last RetryBatchItems on;
+    absent means never. Range: 1 to 1000000.
+    """
     max_parallel: _builtins.int
     """Items that run at once at most; absent means as many as devices. Range: 1 to 64."""
     computation: _generation_pb2.BatchComputation.ValueType

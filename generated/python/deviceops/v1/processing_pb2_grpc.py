@@ -359,7 +359,8 @@ class ProcessingServiceServicer:
         """Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
         as it is on disk; WatchBatch shows it run.
         Errors: INVALID_ARGUMENT (any content reason, TOO_MANY_ELEMENTS), ALREADY_EXISTS
-        (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
+        (REQUEST_ID_REUSED), NOT_FOUND (BATCH_NOT_FOUND: the request_id's batch is gone),
+        RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

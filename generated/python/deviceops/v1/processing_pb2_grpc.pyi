@@ -139,7 +139,8 @@ class ProcessingServiceStub:
     """Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
     as it is on disk; WatchBatch shows it run.
     Errors: INVALID_ARGUMENT (any content reason, TOO_MANY_ELEMENTS), ALREADY_EXISTS
-    (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
+    (REQUEST_ID_REUSED), NOT_FOUND (BATCH_NOT_FOUND: the request_id's batch is gone),
+    RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
     """
     AddBatchItems: _grpc.UnaryUnaryMultiCallable[_batch_pb2.AddBatchItemsRequest, _batch_pb2.AddBatchItemsResponse]
     """Add items to a batch that is not sealed; `seal` closes it. Sending an item id again
@@ -293,7 +294,8 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     """Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
     as it is on disk; WatchBatch shows it run.
     Errors: INVALID_ARGUMENT (any content reason, TOO_MANY_ELEMENTS), ALREADY_EXISTS
-    (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
+    (REQUEST_ID_REUSED), NOT_FOUND (BATCH_NOT_FOUND: the request_id's batch is gone),
+    RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
     """
     AddBatchItems: _aio.UnaryUnaryMultiCallable[_batch_pb2.AddBatchItemsRequest, _batch_pb2.AddBatchItemsResponse]  # type: ignore[assignment]
     """Add items to a batch that is not sealed; `seal` closes it. Sending an item id again
@@ -539,7 +541,8 @@ class ProcessingServiceServicer:
         """Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
         as it is on disk; WatchBatch shows it run.
         Errors: INVALID_ARGUMENT (any content reason, TOO_MANY_ELEMENTS), ALREADY_EXISTS
-        (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
+        (REQUEST_ID_REUSED), NOT_FOUND (BATCH_NOT_FOUND: the request_id's batch is gone),
+        RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
         """
 
     def AddBatchItems(
