@@ -71,10 +71,15 @@ def _default_model_roots(values: dict[str, Any]) -> tuple[Path, ...]:
 def _absolute(path: Path) -> Path:
     try:
         str(path).encode()
+        found = Path(os.path.abspath(path.expanduser()))
     except UnicodeEncodeError:
         # It goes into logs and answers, which are UTF-8.
         raise ValueError(f"{str(path)!a} is not UTF-8; use another name") from None
-    return Path(os.path.abspath(path.expanduser()))
+    except RuntimeError:
+        raise ValueError(f"{path.parts[0]} is nobody's home here") from None
+    if "\0" in str(path):
+        raise ValueError("a path has no NUL characters")
+    return found
 
 
 def _split_paths(value: object) -> object:
@@ -192,12 +197,12 @@ class Settings(BaseModel):
 
     sessions_kept: Count = 1_000
     session_retention_seconds: Seconds = 3_600
-    artifact_quota_bytes: Annotated[int, Field(ge=2**20)] = 20 * 2**30
+    artifact_quota_bytes: Annotated[int, Field(ge=2**20, le=2**50)] = 20 * 2**30
     artifact_min_free_bytes: Annotated[int, Field(ge=0, le=2**50)] = 2**28
     """Free disk space below which nothing more is kept: the rest is for the journal, logs
     and other programs."""
     artifact_retention_seconds: Seconds = 7 * 86_400
-    allocation_quota_bytes: Annotated[int, Field(ge=0)] | None = None
+    allocation_quota_bytes: Annotated[int, Field(ge=0, le=2**50)] | None = None
     """Most bytes of one memory that one client may hold; empty: half of it, 0: no limit."""
     model_cache_bytes: Annotated[int, Field(ge=0, le=2**50)] | None = None
     """Main memory for models that are kept ready to load; empty: a quarter of it where a
@@ -349,7 +354,7 @@ def load(**flags: Any) -> Settings:
     """
     environment = _environment()
     named = flags.pop("config", None) or environment.get(CONFIG_VARIABLE)
-    path = Path(named).expanduser() if named else _application_folder("config") / "config.toml"
+    path = Path(named) if named else _application_folder("config") / "config.toml"
     settings, sources = build(
         Settings,
         [

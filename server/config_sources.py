@@ -48,7 +48,10 @@ def file_layer(model: type[BaseModel], path: Path, *, required: bool) -> Layer:
         ConfigError: It cannot be read, or is missing although required.
     """
     try:
+        path = path.expanduser()
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except RuntimeError:
+        raise ConfigError(f"{path}: {path.parts[0]} is nobody's home here") from None
     except FileNotFoundError:
         if required:
             raise ConfigError(f"{path}: there is no such file") from None
@@ -99,7 +102,7 @@ def _leaves(annotation: object) -> set[object]:
 
 def _anchored(value: Any, folder: Path) -> Any:
     if isinstance(value, str):
-        return folder / Path(value).expanduser()
+        return Path(value) if value.startswith("~") else folder / value  # somebody's home
     if isinstance(value, list):
         return [_anchored(part, folder) for part in value]
     if isinstance(value, dict):

@@ -22,6 +22,7 @@ _STRANGERS = 8  # that can fill their room together, and one of them cannot
 _TOKENLESS_CHECK_SECONDS = 5.0
 # What the contract promises of an answer: chunks and pages fill it, whatever is accepted.
 _ANSWER_BYTES = 4 * 2**20
+_LONGEST_MILLISECONDS = 2**31 - 1  # that grpc can count, 25 days
 
 
 class PortTaken(Exception):
@@ -110,6 +111,7 @@ def bind(server: grpc.aio.Server, settings: Settings) -> str:
 
 
 def _options(settings: Settings) -> list[tuple[str, Any]]:
+    idle = round(settings.idle_connection_seconds * 1000)
     return [
         # Two servers must not share a port: clients would reach either, or hang.
         ("grpc.so_reuseport", 0),
@@ -124,7 +126,7 @@ def _options(settings: Settings) -> list[tuple[str, Any]]:
         # Also how long a connection may say nothing before its first call could come.
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
-        ("grpc.max_connection_idle_ms", round(settings.idle_connection_seconds * 1000)),
+        ("grpc.max_connection_idle_ms", min(idle, _LONGEST_MILLISECONDS)),
         # Finds clients that vanished, and lets theirs find us: the defaults answer a .NET
         # client's pings on a quiet stream with "Too many pings".
         ("grpc.keepalive_time_ms", 30_000),

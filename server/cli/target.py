@@ -38,16 +38,17 @@ def resolve(options: ServerOptions) -> Target:
     """
     from server import config
 
+    given = options.token
+    if not given and options.token_file is not None:
+        given = read_token(options.token_file)
     client = config.load_client(
         address=options.server,
-        token=options.token,
+        token=given,
         tls_ca=options.tls_ca,
         client_certificate=options.client_certificate,
         client_key=options.client_key,
     )
     token = client.token.get_secret_value()
-    if not token and options.token_file is not None:
-        token = read_token(options.token_file)
     address, remark = without_scheme(client.address), ""
     if not address or (not token and is_local(address)):
         settings = config.load()

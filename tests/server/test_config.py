@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import grpc.aio
 import pytest
 
-from server import cluster_address, config
+from server import cluster_address, config, listen
 from server.config import ConfigError, Settings
 
 
@@ -228,3 +229,43 @@ def test_client_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "very-private" not in repr(client) + str(client)
     assert config.load_client(address="here:2").address == "here:2"
     assert "very-private" not in str(config.describe(config.load()))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("data_dir = '~nobody-there/x'", "data_dir.*~nobody-there is nobody's home"),
+        ('data_dir = "a\\u0000b"', "data_dir.*no NUL"),
+        (f"artifact_quota_bytes = {2**63}", "artifact_quota_bytes"),
+        (f"allocation_quota_bytes = {2**63}", "allocation_quota_bytes"),
+    ],
+)
+def test_values_that_nothing_can_work_with_are_refused_by_name(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    write_toml(tmp_path, text)
+    with pytest.raises(ConfigError, match=says):
+        config.load()
+
+
+def test_a_settings_file_in_nobodys_home_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVICEOPS_CONFIG", "~nobody-there/settings.toml")
+    with pytest.raises(ConfigError, match="~nobody-there is nobody's home"):
+        config.load()
+
+
+def test_paths_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write_toml(tmp_path, "data_dir = '~/data'\nruntime_dir = 'run'")
+    settings = config.load()
+    assert settings.data_dir == tmp_path / "home" / "data"
+    assert settings.runtime_dir == tmp_path / "run"
+
+
+@pytest.mark.parametrize("seconds", [300.0, 366 * 86_400.0])
+async def test_the_longest_idle_time_is_one_that_grpc_can_count(seconds: float) -> None:
+    options = listen._options(Settings(idle_connection_seconds=seconds))
+    server = grpc.aio.server(options=options)
+    server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    await server.stop(None)
