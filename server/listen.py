@@ -13,9 +13,11 @@ from server.interceptors.admission import Maximum
 from server.interceptors.call_classes import CallClass
 from server.tls import server_credentials
 
-# Calls that are open but not admitted: being refused, ended but not taken by the client.
-# grpc refuses what is beyond with a bare RESOURCE_EXHAUSTED that says nothing.
-_HEADROOM_CALLS = 4_096
+# Calls that are being refused. grpc refuses what is beyond with a bare RESOURCE_EXHAUSTED that
+# says nothing.
+_HEADROOM_CALLS = 2_048
+_UNTAKEN_CALLS = 512  # ended, and not taken by their clients; so many of strangers, too
+_UNTAKEN_SHARE = 32  # of one connection without a token
 # Health, with the token and without: asked often, answered at once.
 _HEALTH_CALLS = 32
 _STRANGERS = 8  # that can fill their room together, and one of them cannot
@@ -52,6 +54,13 @@ def rooms(settings: Settings) -> Mapping[CallClass, Room]:
     }
 
 
+def untaken(settings: Settings) -> tuple[Room, Room]:
+    """Places for the calls of clients with a token and of strangers, until each is over for
+    its client too."""
+    open_calls = sum(room.most for room in rooms(settings).values())
+    return Room(open_calls + _UNTAKEN_CALLS), Room(_UNTAKEN_CALLS, _UNTAKEN_SHARE)
+
+
 def maximum(settings: Settings) -> Maximum:
     """How long calls may be open, whatever deadline their client set.
 
@@ -78,7 +87,7 @@ def build_server(
     settings: Settings, interceptors: Sequence[grpc.aio.ServerInterceptor]
 ) -> grpc.aio.Server:
     """A server without services and ports."""
-    ceiling = sum(room.most for room in rooms(settings).values()) + _HEADROOM_CALLS
+    ceiling = sum(room.most for room in untaken(settings)) + _HEADROOM_CALLS
     return grpc.aio.server(
         interceptors=interceptors,
         options=_options(settings),

@@ -32,7 +32,8 @@ from server.interceptors.errors import ErrorInterceptor
 from server.interceptors.log import LogInterceptor
 from server.interceptors.requests import RequestInterceptor
 from server.interceptors.stall import StallInterceptor
-from server.listen import PortTaken, bind, build_server, maximum, rooms
+from server.interceptors.untaken import UntakenInterceptor
+from server.listen import PortTaken, bind, build_server, maximum, rooms, untaken
 from server.lock import FolderInUse
 from server.metrics import Metrics, MetricsInterceptor
 from server.metrics_endpoint import MetricsEndpoint
@@ -250,6 +251,7 @@ def _interceptors(
         MetricsInterceptor(metrics),
         ErrorInterceptor(),
         AuthInterceptor(identities),
+        UntakenInterceptor(*untaken(settings)),
         StallInterceptor(settings.slow_reader_seconds),
         AdmissionInterceptor(admission, maximum(settings)),
         RequestInterceptor(settings.max_message_bytes, settings.idle_stream_seconds),
