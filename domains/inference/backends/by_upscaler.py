@@ -35,7 +35,8 @@ class ByUpscaler:
         model: Which one.
         exact: Whether it computes in float32.
         context: Hears of each tile, and says when to stop.
-        make_room: Called when memory ran out, before a picture is enlarged once more.
+        make_room: Called when memory ran out, before it is read or a picture is enlarged once
+            more.
     """
 
     shelf: UpscalerShelf
@@ -50,12 +51,14 @@ class ByUpscaler:
         Raises:
             DomainError: As `UpscalerShelf.get`.
         """
-        return self.shelf.get(
+        read = partial(
+            self.shelf.get,
             self.model,
             self.exact,
             loading=lambda: self.context.emit(PhaseStarted(Phase.LOADING_MODEL)),
             check_stop=self.context.check_stop,
         )
+        return with_room(read, self.make_room)
 
     def enlarge(
         self,

@@ -23,7 +23,8 @@ from domains.inference.backends.kept_picture import (
 )
 from domains.session.jobs import WorkPaused
 
-_CONFIGURATION = "_internal_dict"
+_OF_SETTINGS = frozenset({"_internal_dict", "share"})
+"""What a scheduler has of the request and its model, and the next one has as well."""
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Loop:
         state = {
             name: kept(value)
             for name, value in vars(self.scheduler).items()
-            if name != _CONFIGURATION
+            if name not in _OF_SETTINGS
         }
         return KeptLoop(
             self.calls,

@@ -131,7 +131,7 @@ def _made(settings: SchedulerSettings, config: Config, steps: int) -> Any:
     scheduler = cls(**accepted)
     if options.get(_ZERO_SNR) is True and _ZERO_SNR not in accepted:
         scheduler = cls(**accepted | {"trained_betas": _zero_snr(scheduler.betas).tolist()})
-    if settings.ancestral is not None:
+    if settings.ancestral is not None and settings.scheduler in ANCESTRAL:
         scheduler.share = settings.ancestral
     if settings.sigmas:
         scheduler.set_timesteps(sigmas=[*settings.sigmas, 0.0])

@@ -29,6 +29,7 @@ from domains.inference.jobs import (
     PausedGeneration,
 )
 from domains.inference.types import (
+    AncestralOptions,
     DdimOptions,
     GuidanceSettings,
     ImageToImage,
@@ -159,6 +160,19 @@ def test_a_picture_paused_after_any_step_comes_out_the_same(
     engine: Engine, small: GenerationJob, scheduler: Scheduler
 ) -> None:
     paused_after_each_step(engine, scheduled(small, scheduler))
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [Scheduler.EULER_ANCESTRAL_DISCRETE, Scheduler.KDPM2_ANCESTRAL_DISCRETE, Scheduler.TCD],
+)
+def test_a_share_of_new_noise_is_taken_up_too(
+    engine: Engine, small: GenerationJob, scheduler: Scheduler
+) -> None:
+    how = SchedulerSettings(scheduler, ancestral=AncestralOptions(eta=0.5))
+    paused_after_each_step(
+        engine, replace(small, settings=replace(small.settings, scheduler=how))
+    )
 
 
 @pytest.mark.demonstration

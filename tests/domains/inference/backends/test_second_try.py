@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from domains.chain.backends import upscaler_shelf
 from domains.device.jobs import OptimizationJob, ReleaseJob
 from domains.device.types import OptimizationProfile
 from domains.errors import Reason, ResourceExhausted
@@ -28,11 +29,20 @@ from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.second_try import with_room
 from domains.inference.jobs import Companion, ImagePromptPictures
-from domains.inference.types import ImagePrompt, LoraWeight, PrecisionMode, Toggle
+from domains.inference.types import (
+    GuidanceSettings,
+    ImagePrompt,
+    LoraWeight,
+    PrecisionMode,
+    SecondPass,
+    SecondPassUpscale,
+    Toggle,
+)
 from domains.model.types import ModelType
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import EncodedImage
 from domains.values import DegradationKind, ModelPlace, OutputSettings
+from tests.domains.chain.backends.test_work import model as upscaler
 from tests.domains.inference.backends.conftest import MODEL
 from tests.domains.model.image_prompts import adapter_file, encoder_folder
 from tests.fakes.jobs import Listener, changed
@@ -142,6 +152,30 @@ def test_what_goes_with_a_model_has_room_made_for_it(
     assert report.degradations == ()
     assert len(calls) >= 2
     assert "idle" not in [part.model_id for part in engine.held()]
+
+
+def test_an_upscaler_has_room_made_for_it(engine, work, monkeypatch, tmp_path):
+    model = upscaler(tmp_path)
+    changes = {
+        "second_pass": SecondPass(
+            scale=1.5,
+            upscale=SecondPassUpscale.MODEL,
+            strength=0.5,
+            steps=2,
+            guidance=GuidanceSettings(2.0),
+            postprocessor_id=model.model_id,
+        ),
+        "companions": (Companion(model.model_id, ModelType.UPSCALER, model.place),),
+    }
+    whole, _ = draw(engine, work, **changes)
+    engine.release(ReleaseJob((model.model_id,)), Listener())
+    call, calls = failing(upscaler_shelf.load_upscaler, 1)
+    monkeypatch.setattr(upscaler_shelf, "load_upscaler", call)
+    again, report = draw(engine, work, **changes)
+
+    assert again == whole
+    assert report.degradations == ()
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize(("module", "name"), [(denoise, "predict"), (decoding, "decode")])
