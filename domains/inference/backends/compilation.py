@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -13,6 +14,9 @@ from domains.inference.backends.compiled.shelf import CodeShelf
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.step_graphs import Recorder
 from domains.inference.backends.walk import modules_of
+
+# How many have each network run without its code now; none lasts longer for being known here.
+_ASIDE: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 def use_code(
@@ -25,6 +29,8 @@ def use_code(
     """Have compiled code run for a module of a network, as soon as there is some that pays.
 
     For before a picture: what has come since the one before is tried, which takes a second.
+    Nothing is done inside `without_compiled_code` of the network: where pictures share passes,
+    later ones begin in the middle of those before.
 
     Args:
         network: One of diffusers, in `numerics`.
@@ -33,6 +39,8 @@ def use_code(
         shelf: Has the code.
         recorder: Gives a new one for the trial.
     """
+    if network in _ASIDE:
+        return
     subject = Subject(network, part, numerics.channels_last)
     module = subject.module
     if not isinstance(module._compiled_call_impl, CodeCall):
@@ -54,9 +62,10 @@ def code_serves(module: nn.Module, shape: tuple[int, ...]) -> bool:
 
 @contextmanager
 def without_compiled_code(network: nn.Module) -> Iterator[None]:
-    """Run `network` without its compiled code inside."""
+    """Run `network` without its compiled code inside, and without any new code."""
     calls = ((module, module._compiled_call_impl) for module in modules_of(network))
     compiled = {module: call for module, call in calls if call is not None}
+    _ASIDE[network] = _ASIDE.get(network, 0) + 1
     try:
         for module in compiled:
             module._compiled_call_impl = None
@@ -64,6 +73,9 @@ def without_compiled_code(network: nn.Module) -> Iterator[None]:
     finally:
         for module, call in compiled.items():
             module._compiled_call_impl = call
+        _ASIDE[network] -= 1
+        if not _ASIDE[network]:
+            del _ASIDE[network]
 
 
 def undo(network: nn.Module) -> None:

@@ -122,6 +122,27 @@ def test_code_runs_once_it_is_there() -> None:
     assert called(network, 1, 2, 4, 4).amax() == 5
 
 
+def test_code_that_stepped_aside_is_not_put_back_in() -> None:
+    """Others that share a network's passes begin while it runs without code."""
+    network, shelf = Unhurried(), Shelf()
+    used(network, shelf)
+    called(network, 1, 2, 4, 4)
+    shelf.run = lambda tensors: (tensors[0] * 2,)
+    call = network._compiled_call_impl
+    with without_compiled_code(network):
+        with without_compiled_code(network):
+            used(network, shelf)
+        used(network, shelf)
+        for several in range(2, 6):
+            called(network, several, 2, 4, 4)
+        assert not runs_code(network)
+    assert len(shelf.asked) == 1, "calls for several ask for nothing"
+    assert network._compiled_call_impl is call
+    assert not runs_code(network)
+    used(network, shelf)
+    assert runs_code(network)
+
+
 def test_what_was_recorded_before_code_came_is_out_of_date() -> None:
     network, shelf = Unhurried(), Shelf()
     used(network, shelf)

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from domains.errors import Cancelled, DomainError, Failure
 from domains.inference.backends import pass_size, sharing, through_vae, together
+from domains.inference.backends.compilation import undo
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.pass_size import PassSize
@@ -38,6 +39,7 @@ from domains.inference.jobs import (
 from domains.inference.types import (
     GuidanceSettings,
     LoraWeight,
+    PrecisionMode,
     Scheduler,
     SchedulerSettings,
     SecondPass,
@@ -48,6 +50,7 @@ from domains.model.types import ModelType
 from domains.session.jobs import EncodedImage, PartEnded, WorkPaused
 from domains.session.types import PhaseStarted, StepFinished, TextEncoded
 from domains.values import DegradationKind, ModelPart, ModelPlace
+from tests.domains.inference.backends.test_compiled import Shelf
 from tests.domains.inference.backends.test_loras import UNET, random_pair
 from tests.domains.inference.backends.test_step_graphs import Replaying
 from tests.fakes.jobs import Listener, changed
@@ -304,6 +307,25 @@ def test_loras_work_once_for_all(
     assert_all_alike(tiny_engine, jobs)
     assert set(sizes) == {2}
     assert alone(tiny_engine, tiny) == plain
+
+
+def test_shared_passes_run_plainly_to_their_end(
+    tiny_engine: Engine, tiny: GenerationJob, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    """Compiling for every number of pictures would take minutes each."""
+    fast = changed(tiny, precision=PrecisionMode.FASTEST)
+    alone(tiny_engine, fast)
+    model, shelf = tiny_engine._model, Shelf()
+    monkeypatch.setattr(model, "code", shelf)
+    jobs = [changed(fast, seeds=(seed,), steps=1 + seed) for seed in range(1, 5)]
+    outcomes, _ = side_by_side(tiny_engine, jobs)
+    assert tiny_engine._model is model
+    assert all(isinstance(each, GenerationReport) for each in outcomes), outcomes
+    assert set(sizes) == {2, 3, 4}
+    assert [order.part for order in shelf.asked if order.part != "decoder"] == []
+    monkeypatch.undo()
+    undo(model.networks["unet"])  # type: ignore[union-attr]
+    undo(model.networks["vae"])  # type: ignore[union-attr]
 
 
 def test_a_picture_that_fails_leaves_its_neighbours_alone(
