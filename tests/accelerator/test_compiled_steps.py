@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from domains.inference.backends.compilation import runs_code, use_code, without_compiled_code
-from domains.inference.backends.compiled.call import most_difference
 from domains.inference.backends.compiled.shelf import CodeShelf
+from domains.inference.backends.compiled.trial import most_difference
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.step_graphs import StepGraphs, recorder_for
 from tests.domains.inference.backends.compiled_unet import arguments, small_unet

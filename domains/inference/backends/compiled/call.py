@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -11,18 +10,15 @@ import torch
 from torch.utils import _pytree as pytree
 
 from domains.device.backends import faults
-from domains.inference.backends.beside import one_at_a_time
 from domains.inference.backends.compiled.order import CodeOrder, Subject
+from domains.inference.backends.compiled.passing import is_passing
 from domains.inference.backends.compiled.shelf import CodeShelf
+from domains.inference.backends.compiled.trial import CodeTrial, Inconclusive
 from domains.inference.backends.step_graphs import Recorder, Strokes
 from domains.inference.backends.tree_forms import as_key
-from domains.inference.backends.trial_time import shortest_seconds
 
 # Shapes of arguments that code is asked for.
 _MOST_FORMS = 6
-# Of a call; less is not worth another way of rounding.
-_LEAST_GAIN = 0.05
-_log = logging.getLogger("deviceops.compiled")
 
 
 @dataclass(frozen=True)
@@ -97,13 +93,18 @@ class CodeCall:
             code = None if asked is None else self._shelf.code(asked.order)
             if asked is None or code is None:
                 continue
+            name = f"{asked.order.network} {asked.order.part or 'whole'}"
             try:
                 strokes = code.of(self._module)
-                why = self._against(asked, strokes, recorder)
+                trial = CodeTrial(name, self._module, strokes, recorder)
+                why = trial.against(asked.leaves, asked.form)
+            except Inconclusive:
+                del self._asked[key]  # the next call is one to try it with
+                continue
             except Exception as error:
                 faults.drop_frames(error)
-                if faults.is_shortage(error):
-                    continue  # another time there may be room to try it
+                if is_passing(error):
+                    continue  # another time it may be possible to try it
                 why = type(error).__name__
             self._asked[key] = None
             if why:
@@ -129,50 +130,9 @@ class CodeCall:
         self._shelf.want(order)
         return _Asked(order, form, tuple(own))
 
-    def _against(self, asked: _Asked, strokes: Strokes, recorder: Recorder | None) -> str:
-        """What speaks against code; nothing if it is right and faster."""
-        args, kwargs = pytree.tree_unflatten(asked.leaves, asked.form)
-        tensors = asked.tensors
-
-        def plain() -> Any:
-            return self._module._call_impl(*args, **kwargs)
-
-        with one_at_a_time:
-            kept = strokes.before(tensors)
-
-            def step() -> Any:
-                return strokes.step(tensors, kept)
-
-            differs = _difference(step(), plain())
-            data_type = next(self._module.parameters()).dtype
-            if not differs <= most_difference(data_type):
-                return f"it differs by {differs:.2g}"
-            before = shortest_seconds(plain, self._device, recorder)
-            after = shortest_seconds(step, self._device, recorder)
-        _log.info(
-            "%s %s: %.4f s compiled, %.4f s before, difference %.2g",
-            *(asked.order.network, asked.order.part or "whole", after, before, differs),
-        )
-        if after > before * (1 - _LEAST_GAIN):
-            return f"it takes {after:.4f} s, plain code {before:.4f} s"
-        return ""
-
-
-def most_difference(data_type: torch.dtype) -> float:
-    """The greatest norm of a difference, over the norm of the result, that is rounding."""
-    return max(1e-4, 16 * torch.finfo(data_type).eps)
-
 
 def _key(leaves: list[Any], form: pytree.TreeSpec) -> Hashable:
     return as_key(form), tuple(
         (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, torch.Tensor) else leaf
         for leaf in leaves
-    )
-
-
-def _difference(made: Any, wanted: Any) -> float:
-    pairs = zip(pytree.tree_leaves(made), pytree.tree_leaves(wanted), strict=True)
-    return max(
-        float((ours.float() - theirs.float()).norm() / theirs.float().norm())
-        for ours, theirs in pairs
     )

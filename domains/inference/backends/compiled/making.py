@@ -20,13 +20,13 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from domains.codec import Value, decode_json, encode_json
-from domains.device.backends import faults
 from domains.inference.backends.compiled.attention import has_wide_products, use_products
 from domains.inference.backends.compiled.hoisting import halved
 from domains.inference.backends.compiled.joining import join_products
 from domains.inference.backends.compiled.layouts import lay_channels_last
 from domains.inference.backends.compiled.norms import has_kernels, use_kernels
 from domains.inference.backends.compiled.order import CodeOrder, Leaf, TensorForm
+from domains.inference.backends.compiled.passing import is_passing
 from domains.inference.backends.compiled.reductions import rows_at_once
 from domains.inference.backends.compiled.rewriting import rewrite
 
@@ -34,11 +34,11 @@ _NICENESS = 10
 
 
 class Ended(IntEnum):
-    """What its exit status tells."""
+    """What its exit status tells. 1 is Python's own, where something cannot be imported."""
 
     MADE = 0
-    CANNOT = 1
-    NO_MEMORY = 3
+    NOT_NOW = 3
+    CANNOT = 4
 
 
 class Task(Value, frozen=True):
@@ -190,7 +190,12 @@ def _end_with(asker: int) -> None:
     """End when nobody waits for it any more; what is open is read until then."""
     while os.read(asker, 1):
         pass
-    os._exit(Ended.CANNOT)
+    os._exit(Ended.NOT_NOW)
+
+
+def ended_with(error: Exception) -> Ended:
+    """What is told of an exception of `make`."""
+    return Ended.NOT_NOW if is_passing(error) else Ended.CANNOT
 
 
 def main() -> int:
@@ -206,7 +211,7 @@ def main() -> int:
             make(task)
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return Ended.NO_MEMORY if faults.is_shortage(error) else Ended.CANNOT
+        return ended_with(error)
     return Ended.MADE
 
 

@@ -38,7 +38,8 @@ class CodeShelf:
     """Loads code that was made before, and has made what was not, one after another.
 
     Its methods return at once, but for `settled`. What cannot be made, or does not pay, is
-    remembered on disk and not tried again.
+    remembered on disk and not tried again; what failed for want of memory, disk, time or a
+    compiler, the next process tries again.
 
     Args:
         folder: Where code is kept, this server's alone: it is run.
@@ -135,12 +136,13 @@ class CodeShelf:
 
     def _make(self, order: CodeOrder, folder: Path) -> None:
         making = Path(tempfile.mkdtemp(prefix="making-", dir=self._folder))
-        ended = self._run(Task(order, making))
-        if ended == Ended.MADE:
-            # What is there under its name is whole.
-            shutil.rmtree(folder, ignore_errors=True)
-            making.rename(folder)
-        else:
+        try:
+            ended = self._run(Task(order, making))
+            if ended == Ended.MADE:
+                # What is there under its name is whole.
+                shutil.rmtree(folder, ignore_errors=True)
+                making.rename(folder)
+        finally:
             shutil.rmtree(making, ignore_errors=True)
         if ended == Ended.CANNOT:
             self.refuse(order, "it cannot be compiled here")
@@ -157,7 +159,7 @@ class CodeShelf:
                 return making.wait(_MOST_SECONDS)
             except (OSError, subprocess.TimeoutExpired):
                 making.kill()
-                return Ended.CANNOT
+                return Ended.NOT_NOW
 
     def _sweep(self) -> None:
         """Keep the folders used last."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from domains.codec import encode_json
 from domains.errors import Cancelled
+from domains.inference.backends import trial_time
 from domains.inference.backends.compilation import (
     code_serves,
     runs_code,
@@ -26,11 +28,18 @@ from domains.inference.backends.compilation import (
     without_compiled_code,
 )
 from domains.inference.backends.compiled import shelf as shelf_module
-from domains.inference.backends.compiled.call import CodeCall, most_difference
+from domains.inference.backends.compiled.call import CodeCall
 from domains.inference.backends.compiled.code import Code
-from domains.inference.backends.compiled.making import FACTS, CodeFacts, Ended, Task
+from domains.inference.backends.compiled.making import (
+    FACTS,
+    CodeFacts,
+    Ended,
+    Task,
+    ended_with,
+)
 from domains.inference.backends.compiled.order import CodeOrder, Subject
 from domains.inference.backends.compiled.shelf import CodeShelf
+from domains.inference.backends.compiled.trial import most_difference
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.precision import apply
 from tests.domains.inference.backends.compiled_unet import arguments, small_unet
@@ -204,6 +213,72 @@ def test_where_memory_is_short_code_is_tried_another_time() -> None:
     assert runs_code(network)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("Failed to find C compiler. Please specify via CC environment variable"),
+    ],
+)
+def test_what_stands_in_the_way_of_a_trial_for_now_is_no_reason_to_refuse(
+    error: Exception,
+) -> None:
+    """Kernels are unpacked, and their launchers compiled, when they are first called."""
+    network, shelf = Unhurried(), Shelf()
+    used(network, shelf)
+    called(network, 1, 2, 4, 4)
+
+    def hindered(tensors: Sequence[torch.Tensor]) -> Any:
+        raise error
+
+    shelf.run = hindered
+    used(network, shelf)
+    assert not shelf.refused
+    shelf.run = lambda tensors: (tensors[0] * 2,)
+    used(network, shelf)
+    assert runs_code(network)
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 0.0])
+def test_a_broken_checkpoint_says_nothing_about_code(weight: float) -> None:
+    """The code is that of all checkpoints of the architecture."""
+    network, shelf = Unhurried(), Shelf()
+    network.weight.fill_(weight)
+    used(network, shelf)
+    called(network, 1, 2, 4, 4)
+    shelf.run = lambda tensors: (tensors[0] * network.weight,)
+    used(network, shelf)
+    assert not runs_code(network)
+    network.weight.fill_(2)
+    used(network, shelf)
+    assert not runs_code(network), "it is tried with other arguments"
+    called(network, 1, 2, 4, 4)
+    used(network, shelf)
+    assert not shelf.refused
+    assert runs_code(network)
+
+
+@pytest.mark.parametrize("slow_calls", [1, 2])
+def test_one_slow_moment_does_not_decide_for_good(
+    monkeypatch: pytest.MonkeyPatch, slow_calls: int
+) -> None:
+    monkeypatch.setattr(trial_time, "_LONG_TRIAL_SECONDS", 0.0)
+    network, shelf = Unhurried(), Shelf()
+    used(network, shelf)
+    called(network, 1, 2, 4, 4)
+    # The first call is that whose numbers are looked at.
+    seconds = [0.0, *[0.05] * slow_calls]
+
+    def run(tensors: Sequence[torch.Tensor]) -> Any:
+        time.sleep(seconds.pop(0) if seconds else 0)
+        return (tensors[0] * 2,)
+
+    shelf.run = run
+    used(network, shelf)
+    assert not shelf.refused
+    assert runs_code(network)
+
+
 def test_what_an_order_cannot_say_is_not_asked_for() -> None:
     network, shelf = Unhurried(), Shelf()
     network.forward = lambda sample, **_named: (sample,)  # type: ignore[method-assign]
@@ -332,14 +407,70 @@ def test_what_cannot_be_compiled_is_not_tried_again(makers: Makers) -> None:
     assert len(makers.made) == 1
 
 
-def test_what_memory_did_not_suffice_for_is_tried_by_the_next_process(makers: Makers) -> None:
-    assert settled(makers.shelf(Ended.NO_MEMORY)) is None
+# Python itself ends with 1, where it cannot import something.
+@pytest.mark.parametrize("status", [Ended.NOT_NOW, 1])
+def test_what_cannot_be_compiled_for_now_is_tried_by_the_next_process(
+    makers: Makers, status: int
+) -> None:
+    assert settled(makers.shelf(status)) is None
     assert settled(makers.shelf()) == ORDER.key
     assert [each.name for each in (makers.folder / "compiled").iterdir()] == [ORDER.key]
 
 
+@pytest.mark.parametrize("script", ["import time; time.sleep(60)", "import os; os.abort()"])
+def test_a_compiler_that_is_ended_may_do_better_another_time(
+    makers: Makers, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr(shelf_module, "_MOST_SECONDS", 0.5)
+    usual = makers.script.read_text()
+    makers.script.write_text(script)
+    assert settled(makers.shelf()) is None
+    assert not list((makers.folder / "compiled").iterdir())
+    monkeypatch.undo()
+    monkeypatch.setattr(shelf_module.Code, "load", lambda folder: folder.name)
+    makers.script.write_text(usual)
+    assert settled(makers.shelf()) == ORDER.key
+
+
 def test_a_compiler_that_cannot_be_started_leaves_plain_code(tmp_path: Path) -> None:
     assert settled(CodeShelf(tmp_path / "compiled", [str(tmp_path / "nothing")])) is None
+    assert not list((tmp_path / "compiled").iterdir())
+
+
+def _caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+NOT_NOW: list[Callable[[Any], Exception]] = [
+    lambda _: OSError(errno.ENOSPC, "No space left on device"),
+    lambda _: _caused(RuntimeError("compiling"), FileNotFoundError("g++")),
+    lambda _: torch.OutOfMemoryError("CUDA out of memory"),
+    lambda theirs: theirs.InductorError(FileNotFoundError("ptxas"), None),
+    lambda theirs: theirs.InductorError(MemoryError(), None),
+    lambda theirs: theirs.InductorError(theirs.InvalidCxxCompiler(), None),
+    lambda theirs: theirs.InductorError(theirs.InvalidCxxCompiler("clang"), None),
+    lambda theirs: theirs.TritonMissing(None),
+    lambda theirs: theirs.CppCompileError(["g++"], "a.cpp: No space left on device"),
+    lambda theirs: theirs.CppCompileError(["g++"], "Python.h: No such file or directory"),
+]
+CANNOT: list[Callable[[Any], Exception]] = [
+    lambda theirs: theirs.CppCompileError(["g++"], "error: expected ';'"),
+    lambda theirs: theirs.InductorError(NotImplementedError("an operator"), None),
+    lambda _: AttributeError("module diffusers has no attribute UNet"),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"),
+    [(each, Ended.NOT_NOW) for each in NOT_NOW] + [(each, Ended.CANNOT) for each in CANNOT],
+)
+def test_who_makes_code_tells_what_is_so_for_now(
+    error: Callable[[Any], Exception], ended: Ended
+) -> None:
+    from torch._inductor import exc
+
+    assert ended_with(error(exc)) is ended
 
 
 def test_damaged_code_is_made_anew(makers: Makers) -> None:
@@ -460,7 +591,7 @@ def test_making_ends_with_who_asked(tmp_path: Path) -> None:
     assert making.stdin is not None
     making.stdin.write(encode_json(Task(ORDER, tmp_path)) + b"\n")
     making.stdin.close()
-    assert making.wait(120) == Ended.CANNOT
+    assert making.wait(120) == Ended.NOT_NOW
     assert not list(tmp_path.iterdir())
 
 
