@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -48,6 +49,20 @@ def settle_environment() -> None:
         # (bench/openmp.py).
         if not any(name in environment for name in ("OMP_WAIT_POLICY", _SPINS)):
             environment[_SPINS] = "3000"
+
+
+def settle_compiler(folder: Path) -> None:
+    """Have torch's compilers, here and in processes that this one starts, keep what they write
+    to run it in a folder.
+
+    Args:
+        folder: This worker's own; nobody else may enter it.
+    """
+    environment = os.environ  # noqa: TID251 - see the module
+    environment["TORCHINDUCTOR_CACHE_DIR"] = os.fspath(folder)
+    environment["TRITON_CACHE_DIR"] = os.fspath(folder / "triton")
+    # Compiled, they lie below the folder for temporary files whatever is said of others.
+    environment["TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS"] = "0"
 
 
 def settle_for_ray() -> None:

@@ -29,6 +29,7 @@ from domains.device.jobs import OptimizationJob
 from domains.device.types import OptimizationProfile
 from domains.errors import DomainError, Failure, Reason, Unavailable
 from domains.shortages import shortage_of
+from server.worker.child.code_folder import prepare_code_dir
 from server.worker.child.environment import UnsafeEnvironment, settle_environment
 from server.worker.child.memory_lanes import MemoryLanes
 from server.worker.child.parent_death import die_with_parent
@@ -119,7 +120,8 @@ class Worker:
     def _open(self, build: PartsFactory) -> Parts:
         """Everything that a run needs, threads too."""
         settle_environment()
-        parts = build(self._record.torch_device, self._record.code_dir)
+        device = self._record.torch_device
+        parts = build(device, prepare_code_dir(self._record.code_dir, device))
         self._resume_profile(parts)
         self._job_types = Union[tuple(parts.handlers)]  # noqa: UP007 - it is known at run time only
         self._lanes = MemoryLanes(

@@ -104,6 +104,13 @@ def test_it_beats_and_ends_when_told(worker: Worker) -> None:
     assert worker.process.wait(60) == EXIT_OK
 
 
+def test_it_has_a_folder_of_its_own_for_compiled_code(worker: Worker, tmp_path: Path) -> None:
+    code_dir = tmp_path / "compiled"
+    worker.record = replace(worker.record, code_dir=code_dir)
+    worker.start()
+    assert [each.name for each in code_dir.iterdir()] == ["unpacked-cpu"]
+
+
 def test_it_finishes_its_run_before_it_ends(worker: Worker) -> None:
     worker.start()
     worker.order(run("a", 1, 30.0))

@@ -67,12 +67,15 @@ class Code:
         """What `making` has left there.
 
         Raises:
+            OSError: It cannot be read, or not be unpacked to where it runs.
             Exception: As Python and torch raise it; it is not there, or not whole.
         """
         from torch._inductor.standalone_compile import CompiledArtifact
 
         facts = decode_json(CodeFacts, (folder / FACTS).read_bytes())
         names = [CODE, BEFORE] if facts.before else [CODE]
+        if not all((folder / name).exists() for name in names):
+            raise ValueError("the code is incomplete")
         found: list[Any] = [
             CompiledArtifact.load(path=str(folder / name), format="binary") for name in names
         ]

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,22 @@ def make(task: Task) -> None:
     (task.folder / FACTS).write_bytes(encode_json(facts))
 
 
+@contextmanager
+def temporaries_in(folder: Path) -> Iterator[None]:
+    """Have temporary files of this process lie in a folder inside; nothing of them stays.
+
+    For before the compiler is imported: it keeps some things, which it runs, below the folder
+    for temporary files by names that everybody knows, whatever is said of its caches.
+    """
+    usual = tempfile.tempdir
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
+        tempfile.tempdir = own
+        try:
+            yield
+        finally:
+            tempfile.tempdir = usual
+
+
 def improve(graph: torch.fx.GraphModule, order: CodeOrder) -> None:
     """Have a graph be what compilers make fast code of."""
     device = torch.device(order.device)
@@ -207,7 +225,7 @@ def main() -> int:
         with suppress(OSError):
             os.nice(_NICENESS)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), temporaries_in(task.folder):
             make(task)
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,14 @@ from domains.codec import encode_json
 from domains.inference.backends.compiled.code import Code
 from domains.inference.backends.compiled.making import FACTS, Ended, Task
 from domains.inference.backends.compiled.order import CodeOrder
+from domains.inference.backends.compiled.passing import is_passing
 
 _MOST_FOLDERS = 32
 # Those that making takes, and a machine under load.
 _MOST_SECONDS = 1800
 _REFUSED = "refused"
+_PREFIX = "making-"
+_OURS = re.compile(rf"[0-9a-f]{{64}}|{_PREFIX}.*")
 _MAKING = [sys.executable, "-P", "-m", "domains.inference.backends.compiled.making"]
 _log = logging.getLogger("deviceops.compiled")
 
@@ -126,6 +130,8 @@ class CodeShelf:
             try:
                 code = Code.load(folder)
             except Exception as error:
+                if is_passing(error):
+                    raise  # the code may be as it was
                 _log.warning("code of %s is made anew: %s", order.network, type(error).__name__)
                 shutil.rmtree(folder, ignore_errors=True)
             else:
@@ -135,7 +141,7 @@ class CodeShelf:
         return Code.load(folder) if (folder / FACTS).exists() else None
 
     def _make(self, order: CodeOrder, folder: Path) -> None:
-        making = Path(tempfile.mkdtemp(prefix="making-", dir=self._folder))
+        making = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._folder))
         try:
             ended = self._run(Task(order, making))
             if ended == Ended.MADE:
@@ -162,7 +168,8 @@ class CodeShelf:
                 return Ended.NOT_NOW
 
     def _sweep(self) -> None:
-        """Keep the folders used last."""
-        folders = sorted(self._folder.iterdir(), key=lambda each: each.stat().st_mtime)
+        """Keep the folders used last, and what is not this shelf's."""
+        ours = [each for each in self._folder.iterdir() if _OURS.fullmatch(each.name)]
+        folders = sorted(ours, key=lambda each: each.stat().st_mtime)
         for each in folders[:-_MOST_FOLDERS]:
             shutil.rmtree(each, ignore_errors=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +38,7 @@ from domains.inference.backends.compiled.making import (
     Ended,
     Task,
     ended_with,
+    temporaries_in,
 )
 from domains.inference.backends.compiled.order import CodeOrder, Subject
 from domains.inference.backends.compiled.shelf import CodeShelf
@@ -473,11 +476,45 @@ def test_who_makes_code_tells_what_is_so_for_now(
     assert ended_with(error(exc)) is ended
 
 
+def test_who_makes_code_has_a_folder_for_temporary_files_of_its_own(tmp_path: Path) -> None:
+    usual = tempfile.gettempdir()
+    with temporaries_in(tmp_path):
+        assert Path(tempfile.mkdtemp()).is_relative_to(tmp_path)
+    assert tempfile.gettempdir() == usual
+    assert not list(tmp_path.iterdir())
+
+
 def test_damaged_code_is_made_anew(makers: Makers) -> None:
     settled(makers.shelf())
     (makers.folder / "compiled" / ORDER.key / FACTS).write_text("damaged")
     assert settled(makers.shelf()) == ORDER.key
     assert len(makers.made) == 2
+
+
+def test_code_that_lacks_a_file_is_damaged(tmp_path: Path) -> None:
+    facts = CodeFacts(names=(), steady=(), before=(), step=(), result="")
+    (tmp_path / FACTS).write_bytes(encode_json(facts))
+    with pytest.raises(ValueError, match="incomplete"):
+        Code.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "trouble", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()]
+)
+def test_code_that_cannot_be_loaded_for_now_is_kept(
+    makers: Makers, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    settled(makers.shelf())
+
+    def load(folder: Path) -> Any:
+        raise trouble
+
+    usual = shelf_module.Code.load
+    monkeypatch.setattr(shelf_module.Code, "load", load)
+    assert settled(makers.shelf()) is None
+    monkeypatch.setattr(shelf_module.Code, "load", usual)
+    assert settled(makers.shelf()) == ORDER.key
+    assert len(makers.made) == 1
 
 
 def test_refused_code_is_not_made_again(makers: Makers) -> None:
@@ -509,8 +546,12 @@ def test_the_folders_used_last_are_kept(
     monkeypatch.setattr(shelf_module, "_MOST_FOLDERS", 1)
     shelf, other = makers.shelf(), structs.replace(ORDER, machine="other")
     settled(shelf)
+    unpacked = makers.folder / "compiled" / "unpacked-cpu"
+    unpacked.mkdir()
+    os.utime(unpacked, (0, 0))
     settled(shelf, other)
-    assert [each.name for each in (makers.folder / "compiled").iterdir()] == [other.key]
+    left = sorted(each.name for each in (makers.folder / "compiled").iterdir())
+    assert left == [other.key, unpacked.name], "what workers unpacked is their own"
 
 
 # With the compiler.
