@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -54,10 +55,21 @@ def runs_code(module: nn.Module) -> bool:
     return isinstance(call, CodeCall) and call.adopted > 0
 
 
-def code_serves(module: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether compiled code runs for a module, called with latents of that shape."""
+def code_answers(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether compiled code runs for a call of a module with these arguments."""
     call = module._compiled_call_impl
-    return isinstance(call, CodeCall) and call.serves(shape)
+    return isinstance(call, CodeCall) and call.answers(args, kwargs)
+
+
+@contextmanager
+def noted_calls(module: nn.Module) -> Iterator[list[bool]]:
+    """For each call inside of a module that may have compiled code, whether that ran."""
+    call = module._compiled_call_impl
+    if not isinstance(call, CodeCall):
+        yield []
+        return
+    with call.noted() as noted:
+        yield noted
 
 
 @contextmanager

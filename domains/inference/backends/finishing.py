@@ -127,8 +127,7 @@ class Finishing:
             self._beside.wait()
         self._begin(Phase.DECODING, index)
         denoised_in = self._ways.denoises_in
-        shape = tuple(latents.shape)
-        hand_on = partial(self._hand_on, index, denoised_in, shape, finished)
+        hand_on = partial(self._hand_on, index, denoised_in, finished)
         if more and self._beside is not None and self._has_room():
             through = self._through_vae
             beside = replace(
@@ -150,7 +149,7 @@ class Finishing:
         return self._files.at_work or (self._beside is not None and self._beside.at_work)
 
     def _pixels(self, through: ThroughVae, latents: torch.Tensor) -> Pixels:
-        with self._clock.time("decode"):
+        with self._clock.time("decode"), self._ways.decoding():
             return through.pixels(latents)
 
     def _pixels_beside(self, through: ThroughVae, latents: torch.Tensor) -> Pixels:
@@ -162,7 +161,6 @@ class Finishing:
         self,
         index: int,
         denoised_in: Numerics,
-        shape: tuple[int, ...],
         finished: Callable[[Pixels], Pixels],
         pixels: Pixels,
         begin: Callable[[], None] | None = None,
@@ -176,7 +174,7 @@ class Finishing:
                 picture = self._chain.finish(index, self._progress(canvas))
         if begin is not None and picture.canvas is not None:
             begin()
-        job, types = self._job, self._ways.picture_types(denoised_in, shape)
+        job, types = self._job, self._ways.picture_types(denoised_in)
         output = ImageOutput(self._settings, job.finished_size, types, job.mark_key, job.policy)
         seed = self._settings.seeds[index]
         self._files.start(partial(output.encode, index, seed, picture))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
-
 from domains.inference.backends.attention_kernels import Watched
-from domains.inference.backends.compilation import code_serves
+from domains.inference.backends.compilation import code_answers, noted_calls
 from domains.inference.backends.device import Numerics, data_type_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.parts import Parts
@@ -58,20 +57,24 @@ class Ways:
         """The UNet, to be called with latents of that shape; as it is now."""
         model, unet = self.model, self.model.unet_call()
         self._denoises_in = model.unet_numerics
-        if code_serves(model.networks["unet"], shape):
-            self._compiled.setdefault(_DENOISER)
-            return unet
+        network = model.networks["unet"]
         key = (model.unet_numerics, model.plain_attention is None, shape)
-        known = model.attention_kernels.get(key)
-        if known is not None:
-            self._kernels |= dict.fromkeys(known)
-            return unet
 
         def tell(seen: Iterable[AttentionKernel]) -> None:
             model.attention_kernels[key] = tuple(seen)
-            self._kernels |= dict.fromkeys(seen)
 
-        return Watched(unet, tell)
+        watched = Watched(unet, tell)
+
+        def call(*inputs: Any, **named: Any) -> Any:
+            if code_answers(network, inputs, named):
+                self._compiled.setdefault(_DENOISER)
+                return unet(*inputs, **named)
+            known = key in model.attention_kernels
+            result = (unet if known else watched)(*inputs, **named)
+            self._kernels |= dict.fromkeys(model.attention_kernels[key])
+            return result
+
+        return call
 
     def shared(self, call: Callable[..., Made]) -> Any:
         """The UNet by calls that are made with those for other pictures.
@@ -95,18 +98,22 @@ class Ways:
         assert self._denoises_in is not None, "a picture is denoised"
         return self._denoises_in
 
-    def picture_types(
-        self, denoised_in: Numerics, shape: tuple[int, ...]
-    ) -> tuple[PartDataType, ...]:
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Inside, a picture is decoded."""
+        decoder: Any = self.parts.vae.network.decoder
+        with noted_calls(decoder) as by_code:
+            yield
+        # Where its type overflowed or memory was short, what came first is in no picture.
+        if by_code and by_code[-1]:
+            self._compiled.setdefault(_VAE)
+
+    def picture_types(self, denoised_in: Numerics) -> tuple[PartDataType, ...]:
         """What the parts computed in for a picture that has gone through them; noted.
 
         Args:
             denoised_in: What `denoises_in` said of that picture.
-            shape: Of its latents.
         """
-        decoder = getattr(self.parts.vae.network, "decoder", None)
-        if isinstance(decoder, nn.Module) and code_serves(decoder, shape):
-            self._compiled.setdefault(_VAE)
         used = {_DENOISER: denoised_in, _VAE: self.parts.vae.numerics}
         found = [PartDataType(part, data_type_of(one.data_type)) for part, one in used.items()]
         found += self._others
@@ -124,14 +131,13 @@ class Ways:
     def computed(self, degradations: Iterable[Degradation]) -> Computation:
         """The rest of it; `degradations` are those of the whole generation."""
         kinds = {each.kind for each in degradations}
-        tiled = DegradationKind.VAE_TILED in kinds
         return Computation(
             channels_last=tuple(self._channels_last),
-            compiled=tuple(part for part in self._compiled if not (tiled and part is _VAE)),
+            compiled=tuple(self._compiled),
             recorded=(_DENOISER,) if self.model.graphs.replays > self._replays else (),
             attention_kernels=tuple(self._kernels),
             attention_sliced=DegradationKind.ATTENTION_SLICED in kinds,
-            vae_tiled=tiled,
+            vae_tiled=DegradationKind.VAE_TILED in kinds,
             most_together=self._most_together,
             decoded_beside=self.decoded_beside,
         )

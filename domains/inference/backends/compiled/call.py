@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +30,6 @@ class _Asked:
     form: pytree.TreeSpec
     leaves: tuple[Any, ...]
 
-    @property
-    def tensors(self) -> list[torch.Tensor]:
-        """Those among the arguments."""
-        return [leaf for leaf in self.leaves if isinstance(leaf, torch.Tensor)]
-
 
 class CodeCall:
     """What is called in a module's place (`nn.Module._compiled_call_impl`).
@@ -51,7 +47,7 @@ class CodeCall:
         self._module: Any = subject.module
         self._asked: dict[Hashable, _Asked | None] = {}
         self._adopted: dict[Hashable, Strokes] = {}
-        self._sizes: set[tuple[int, ...]] = set()
+        self._noting: list[bool] | None = None
 
     @property
     def adopted(self) -> int:
@@ -59,15 +55,28 @@ class CodeCall:
         changed is out of date."""
         return len(self._adopted)
 
-    def serves(self, shape: tuple[int, ...]) -> bool:
-        """Whether code runs for a first argument of that height and width."""
-        return shape[-2:] in self._sizes
+    def answers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether code runs for a call with these arguments, here or as it was recorded."""
+        return bool(self._adopted) and _key(*pytree.tree_flatten((args, kwargs))) in (
+            self._adopted
+        )
+
+    @contextmanager
+    def noted(self) -> Iterator[list[bool]]:
+        """For each call inside, whether code ran; without those that are replayed."""
+        before, self._noting = self._noting, []
+        try:
+            yield self._noting
+        finally:
+            self._noting = before
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module gives."""
         leaves, form = pytree.tree_flatten((args, kwargs))
         key = _key(leaves, form)
         strokes = self._adopted.get(key)
+        if self._noting is not None:
+            self._noting.append(strokes is not None)
         if strokes is not None:
             tensors = [
                 leaf.to(self._device) for leaf in leaves if isinstance(leaf, torch.Tensor)
@@ -111,7 +120,6 @@ class CodeCall:
                 self._shelf.refuse(asked.order, why)
             else:
                 self._adopted[key] = strokes
-                self._sizes.add(tuple(asked.tensors[0].shape[-2:]))
 
     @property
     def _device(self) -> torch.device:

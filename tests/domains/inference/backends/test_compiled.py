@@ -23,7 +23,8 @@ from domains.codec import encode_json
 from domains.errors import Cancelled
 from domains.inference.backends import trial_time
 from domains.inference.backends.compilation import (
-    code_serves,
+    code_answers,
+    noted_calls,
     runs_code,
     undo,
     use_code,
@@ -120,15 +121,22 @@ def test_code_runs_once_it_is_there() -> None:
     assert not runs_code(network), "not in the middle of a picture"
     used(network, shelf)
     assert runs_code(network)
-    assert code_serves(network, (1, 2, 4, 4))
-    assert not code_serves(network, (1, 2, 8, 4))
+    named = {"return_dict": False}
+    assert code_answers(network, (torch.ones(1, 2, 4, 4),), named)
+    assert not code_answers(network, (torch.ones(1, 2, 8, 4),), named)
+    assert not code_answers(network, (torch.ones(2, 2, 4, 4),), named)
     shelf.run = None
     network.weight.fill_(5)
-    assert called(network, 1, 2, 4, 4).amax() == 2, "code ran"
-    assert called(network, 1, 2, 8, 4).amax() == 5, "there is none for that form"
+    with noted_calls(network) as noted:
+        assert called(network, 1, 2, 4, 4).amax() == 2, "code ran"
+        assert called(network, 1, 2, 8, 4).amax() == 5, "there is none for that form"
+    assert noted == [True, False]
     assert [order.leaves[0].shape for order in shelf.asked] == [(1, 2, 4, 4), (1, 2, 8, 4)]  # type: ignore[union-attr]
     with without_compiled_code(network):
-        assert called(network, 1, 2, 4, 4).amax() == 5
+        assert not code_answers(network, (torch.ones(1, 2, 4, 4),), named)
+        with noted_calls(network) as noted:
+            assert called(network, 1, 2, 4, 4).amax() == 5
+        assert noted == []
     assert called(network, 1, 2, 4, 4).amax() == 2
     undo(network)
     assert called(network, 1, 2, 4, 4).amax() == 5
@@ -557,6 +565,10 @@ def test_the_folders_used_last_are_kept(
 # With the compiler.
 
 
+def tensors_of(leaves: Sequence[Any]) -> list[torch.Tensor]:
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
 @pytest.mark.matrix  # a compiler works for a minute
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it loads
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -586,7 +598,8 @@ def test_real_code_computes_with_the_weights_there_are(
         made = code.of(autoencoder.decoder)
 
         def run() -> torch.Tensor:
-            given: torch.Tensor = made.step(asked.tensors, made.before(asked.tensors))
+            tensors = tensors_of(asked.leaves)
+            given: torch.Tensor = made.step(tensors, made.before(tensors))
             return given
 
         assert torch.allclose(run(), plain, atol=1e-5)
@@ -612,12 +625,13 @@ def test_real_code_of_a_denoiser_computes_texts_apart(tmp_path: Path) -> None:
         (asked,) = unet._compiled_call_impl._asked.values()
         assert asked.order.steady == (False, False, True, True, True)
         made = shelf.code(asked.order).of(unet)  # type: ignore[union-attr]
-        kept = made.before(asked.tensors)
+        shared = tensors_of(asked.leaves)
+        kept = made.before(shared)
         # Keys and values of four layers, the embedding of size and text, a doubling's kernel,
         # and of each layer the weights of self-attention as one.
         assert len(kept) == 4 * 2 + 1 + 1 + 4
         for timestep in (900, 100):
-            tensors = [sample, torch.tensor(timestep), *asked.tensors[2:]]
+            tensors = [sample, torch.tensor(timestep), *shared[2:]]
             wanted = unet._call_impl(sample, torch.tensor(timestep), **text)[0]
             assert torch.allclose(made.step(tensors, kept)[0], wanted, atol=1e-4)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,32 @@ import torch
 from msgspec.structs import replace
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
+from torch.utils import _pytree as pytree
 
 from domains.device.jobs import OptimizationJob
 from domains.device.types import OptimizationProfile
 from domains.errors import Cancelled, FailedPrecondition, Reason
-from domains.inference.backends import ways, widening
+from domains.inference.backends import widening
+from domains.inference.backends.compilation import use_code
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.precision import apply
+from domains.inference.backends.step_graphs import StepGraphs
 from domains.inference.jobs import (
     Companion,
     GenerationJob,
     GenerationReport,
     PausedGeneration,
 )
-from domains.inference.types import AttentionKernel, LoraWeight, Toggle
+from domains.inference.types import AttentionKernel, GuidanceSettings, LoraWeight, Toggle
 from domains.model.types import ModelType
 from domains.session.jobs import EncodedImage, WorkPaused
 from domains.session.types import StepFinished
 from domains.values import DegradationKind, ModelPart, ModelPlace, TensorDataType
+from tests.domains.inference.backends.test_compiled import Shelf
 from tests.domains.inference.backends.test_loras import UNET, random_pair
+from tests.domains.inference.backends.test_step_graphs import Replaying
 from tests.fakes.jobs import Listener, changed
 from tests.fakes.tiny_models import save_sdxl
 
@@ -106,9 +113,7 @@ def test_looking_at_the_kernels_changes_no_bit(engine: Engine, tiny: GenerationJ
     assert drawn(engine, tiny)[1] == known
 
 
-def test_slices_tiles_layout_and_compiled_code_are_told(
-    engine: Engine, tiny: GenerationJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slices_tiles_and_layout_are_told(engine: Engine, tiny: GenerationJob) -> None:
     engine.optimize(OptimizationJob(OptimizationProfile.LOW_MEMORY), Listener())
     large = replace(tiny, settings=replace(tiny.settings, width=512, height=512, steps=1))
     computed = drawn(engine, large)[0].computed
@@ -119,10 +124,97 @@ def test_slices_tiles_layout_and_compiled_code_are_told(
     assert (computed.attention_sliced, computed.vae_tiled) == (False, False)
     halve(engine, Numerics(torch.float32, channels_last=True))
     assert drawn(engine, tiny)[0].computed.channels_last == (ModelPart.DENOISER,)
-    monkeypatch.setattr(ways, "code_serves", lambda module, shape: True)
+
+
+@dataclass
+class AsPlain:
+    """Code that runs the module itself, for arguments like those it was asked for with."""
+
+    module: nn.Module
+    asked: Any
+    steady: Sequence[bool] = ()
+
+    def before(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return []
+
+    def step(self, tensors: Sequence[torch.Tensor], kept: list[torch.Tensor]) -> Any:
+        given = iter(tensors)
+        leaves = [
+            next(given) if isinstance(leaf, torch.Tensor) else leaf
+            for leaf in self.asked.leaves
+        ]
+        args, kwargs = pytree.tree_unflatten(leaves, self.asked.form)
+        return self.module._call_impl(*args, **kwargs)
+
+
+def watch_for_code(model: Any) -> None:
+    """From here on its calls are seen as those that code may be made for."""
+    use_code(model.networks["unet"], "", model.unet_numerics, Shelf(), lambda: None)  # type: ignore[arg-type]
+    use_code(model.networks["vae"], "decoder", model.vae_numerics, Shelf(), lambda: None)  # type: ignore[arg-type]
+
+
+def have_code(model: Any) -> None:
+    """From here on there is code for all calls that were seen."""
+    for module in (model.networks["unet"], model.networks["vae"].decoder):
+        call = module._compiled_call_impl
+        for key, asked in call._asked.items():
+            call._adopted.setdefault(key, AsPlain(module, asked))
+
+
+COMPILED = (ModelPart.DENOISER, ModelPart.VAE)
+
+
+def test_compiled_is_what_ran_as_code(engine: Engine, tiny: GenerationJob) -> None:
+    model = engine._model
+    watch_for_code(model)
+    assert drawn(engine, tiny)[0].computed.compiled == ()
+    have_code(model)
     computed = drawn(engine, tiny)[0].computed
-    assert computed.compiled == (ModelPart.DENOISER, ModelPart.VAE)
+    assert computed.compiled == COMPILED
     assert computed.attention_kernels == ()
+    unguided = changed(tiny, guidance=GuidanceSettings(1.0))
+    computed = drawn(engine, unguided)[0].computed
+    assert computed.compiled == (ModelPart.VAE,), "there is code for two rows alone"
+    assert computed.attention_kernels == (AttentionKernel.FLASH,)
+    seamless = changed(tiny, seamless_horizontally=True)
+    assert drawn(engine, seamless)[0].computed.compiled == ()
+    assert drawn(engine, changed(tiny, seeds=(1, 2)))[0].computed.compiled == COMPILED
+
+
+def test_a_vae_that_is_widened_does_not_run_as_code(
+    engine: Engine, tiny: GenerationJob
+) -> None:
+    model = engine._model
+    assert model is not None
+    apply(model.networks["vae"], HALF)
+    model.vae_numerics = HALF
+    watch_for_code(model)
+    drawn(engine, tiny)
+    have_code(model)
+    assert drawn(engine, tiny)[0].computed.compiled == COMPILED
+
+    def overflow(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        return output * float("nan") if output.dtype is torch.bfloat16 else output
+
+    handle = model.networks["vae"].decoder.register_forward_hook(overflow)  # type: ignore[operator, union-attr]
+    for _ in range(2):  # as it overflows, and when it is in float32 already
+        report = drawn(engine, tiny)[0]
+        assert types_of(report, ModelPart.VAE) == [F32]
+        assert report.computed.compiled == (ModelPart.DENOISER,)
+    handle.remove()
+
+
+def test_replayed_calls_are_told_like_others(engine: Engine, tiny: GenerationJob) -> None:
+    model = engine._model
+    assert model is not None
+    model.graphs = StepGraphs(Replaying(), model.device)
+    watch_for_code(model)
+    drawn(engine, tiny)
+    have_code(model)
+    for _ in range(3):
+        computed = drawn(engine, tiny)[0].computed
+        assert computed.compiled == COMPILED
+        assert computed.recorded == (ModelPart.DENOISER,)
 
 
 def overflowing(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
