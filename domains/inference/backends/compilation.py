@@ -38,7 +38,7 @@ def use_code(
         part: The module's path in it; empty for all of it.
         numerics: What it computes in.
         shelf: Has the code.
-        recorder: Gives a new one for the trial.
+        recorder: Gives a new one for the trial; None where calls are not recorded.
     """
     if network in _ASIDE:
         return

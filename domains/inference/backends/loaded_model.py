@@ -131,7 +131,9 @@ class LoadedModel(Loaded):
         recorder = partial(recorder_for, self.device)
         use_code(self.networks["unet"], "", self.unet_numerics, self.code, recorder)
         if "vae" in self.networks:
-            use_code(self.networks["vae"], "decoder", self.vae_numerics, self.code, recorder)
+            # Its calls are not recorded.
+            vae, numerics = self.networks["vae"], self.vae_numerics
+            use_code(vae, "decoder", numerics, self.code, lambda: None)
 
     @property
     def runs_code(self) -> bool:

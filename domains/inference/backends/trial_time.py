@@ -18,7 +18,10 @@ _REPEATS = 3
 
 
 def shortest_seconds(
-    run: Callable[[], object], device: torch.device, recorder: Recorder | None
+    run: Callable[[], object],
+    device: torch.device,
+    recorder: Recorder | None,
+    unrecorded: Callable[[], object] | None = None,
 ) -> float:
     """The shortest of a few runs, after one that fills caches and picks kernels.
 
@@ -27,18 +30,21 @@ def shortest_seconds(
         device: Where it is done.
         recorder: Of the device, where calls will be replayed: then replays count. What cannot
             be recorded is run plainly, as it will be.
+        unrecorded: What will be done in its place where nothing is recorded, if that is more;
+            it does what `run` does as well.
 
     Raises:
         Exception: As `run` raises it; shortage of memory while recording too.
     """
-    first = _seconds(run, device)
-    again = run if recorder is None else _recorded(run, recorder)
-    if again is run and first > _LONG_TRIAL_SECONDS:
+    plain = unrecorded or run
+    first = _seconds(plain, device)
+    again = (None if recorder is None else _recorded(run, recorder)) or plain
+    if again is plain and first > _LONG_TRIAL_SECONDS:
         return first
     return min(_seconds(again, device) for _ in range(_REPEATS))
 
 
-def _recorded(run: Callable[[], object], recorder: Recorder) -> Callable[[], object]:
+def _recorded(run: Callable[[], object], recorder: Recorder) -> Callable[[], object] | None:
     try:
         with one_at_a_time:
             return recorder.record(run)[0]
@@ -46,7 +52,7 @@ def _recorded(run: Callable[[], object], recorder: Recorder) -> Callable[[], obj
         if faults.is_shortage(error):
             raise
         faults.drop_frames(error)
-        return run
+        return None
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:

@@ -96,7 +96,8 @@ class CodeCall:
         For between two pictures: it takes a second or two for each.
 
         Args:
-            recorder: How calls will be recorded, if they will; they are compared so.
+            recorder: How calls will be recorded, None where they will not: they are compared
+                so.
         """
         for key, asked in list(self._asked.items()):
             code = None if asked is None else self._shelf.code(asked.order)

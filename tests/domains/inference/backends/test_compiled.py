@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from domains.codec import encode_json
 from domains.errors import Cancelled
-from domains.inference.backends import trial_time
+from domains.inference.backends import loaded_model, trial_time
 from domains.inference.backends.compilation import (
     code_answers,
     noted_calls,
@@ -45,8 +46,11 @@ from domains.inference.backends.compiled.order import CodeOrder, Subject
 from domains.inference.backends.compiled.shelf import CodeShelf
 from domains.inference.backends.compiled.trial import most_difference
 from domains.inference.backends.device import Numerics
+from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.precision import apply
+from domains.inference.types import PrecisionMode
 from tests.domains.inference.backends.compiled_unet import arguments, small_unet
+from tests.domains.inference.backends.test_step_graphs import Replaying
 
 Run = Callable[[Sequence[torch.Tensor]], Any]
 NUMERICS = Numerics(torch.float32)
@@ -78,6 +82,14 @@ class Whole:
 
     def step(self, tensors: Sequence[torch.Tensor], kept: list[torch.Tensor]) -> Any:
         return self.run(tensors)
+
+
+class Parted(Whole):
+    """A run before which steps have something to share, which takes a while."""
+
+    def before(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        time.sleep(0.02)
+        return []
 
 
 @dataclass
@@ -288,6 +300,44 @@ def test_one_slow_moment_does_not_decide_for_good(
     used(network, shelf)
     assert not shelf.refused
     assert runs_code(network)
+
+
+@pytest.mark.parametrize(
+    ("recorder", "runs"), [(None, False), (Replaying(), True), (Replaying(failing=True), False)]
+)
+def test_what_steps_share_counts_where_every_call_computes_it(
+    monkeypatch: pytest.MonkeyPatch, recorder: Replaying | None, runs: bool
+) -> None:
+    """Recorded steps compute it once for all."""
+    network, shelf = Unhurried(), Shelf()
+    used(network, shelf)
+    called(network, 1, 2, 4, 4)
+    shelf.run = lambda tensors: (tensors[0] * 2,)
+    monkeypatch.setattr(Shelf, "of", lambda shelf, module: Parted(shelf.run))
+    use_code(network, "", NUMERICS, shelf, lambda: recorder)  # type: ignore[arg-type]
+    assert runs_code(network) is runs
+    assert len(shelf.refused) == (not runs)
+
+
+def test_an_autoencoder_is_tried_as_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of the denoiser alone are recorded."""
+    found: dict[str, Any] = {}
+
+    def use(network: Any, part: str, numerics: Numerics, shelf: Any, recorder: Any) -> None:
+        found[network] = recorder()
+
+    monkeypatch.setattr(loaded_model, "use_code", use)
+    monkeypatch.setattr(loaded_model, "recorder_for", lambda device: "recorder")
+    model: Any = SimpleNamespace(
+        code=Shelf(),
+        device=None,
+        networks={"unet": "unet", "vae": "vae"},
+        precision=PrecisionMode.FASTEST,
+        unet_numerics=NUMERICS,
+        vae_numerics=NUMERICS,
+    )
+    LoadedModel.use_code(model)
+    assert found == {"unet": "recorder", "vae": None}
 
 
 def test_what_an_order_cannot_say_is_not_asked_for() -> None:

@@ -79,6 +79,18 @@ def test_what_cannot_be_recorded_is_run() -> None:
     assert recorder.replayed == 0
 
 
+@pytest.mark.parametrize("recorder", [None, Recorder(error=RuntimeError("not permitted"))])
+def test_without_recordings_something_else_may_count(recorder: Recorder | None) -> None:
+    seconds = shortest_seconds(lambda: None, CPU, recorder, lambda: time.sleep(SHORT))
+    assert seconds >= SHORT
+
+
+def test_with_recordings_it_does_not_count() -> None:
+    recorder = Recorder()
+    assert shortest_seconds(lambda: None, CPU, recorder, lambda: time.sleep(LONG)) < LONG
+    assert recorder.replayed == 3
+
+
 def test_a_shortage_of_memory_is_told() -> None:
     recorder = Recorder(error=torch.OutOfMemoryError("out of memory"))
     with pytest.raises(torch.OutOfMemoryError):
