@@ -3,11 +3,15 @@
 Left to itself, torch unpacks it, and runs what it finds unpacked, in a folder of a name that
 everybody knows below the one for temporary files, where other users may have put something; and
 it never deletes anything there.
+
+Kernels outlive workers: those of our own are compiled when they are first called, for seconds
+each, and are no part of what is unpacked.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +19,8 @@ from pathlib import Path
 from domains import private_folders
 from server.worker.child.environment import settle_compiler
 
+_KERNELS = "kernels"
+_MOST_KERNELS = 20_000  # of a few files each; a network's code has some hundred
 _log = logging.getLogger("deviceops.worker")
 
 
@@ -37,8 +43,13 @@ def prepare_code_dir(code_dir: Path | None, torch_device: str) -> Path | None:
         # What the worker before has left.
         shutil.rmtree(unpacked)
         private_folders.prepare(unpacked)
+        kernels = code_dir / _KERNELS
+        private_folders.prepare(kernels)
+        if sum(len(folders) for _, folders, _ in os.walk(kernels)) > _MOST_KERNELS:
+            shutil.rmtree(kernels, ignore_errors=True)
+            private_folders.prepare(kernels)
     except OSError as error:
         _log.warning("nothing is compiled: %s", error)
         return None
-    settle_compiler(unpacked)
+    settle_compiler(unpacked, kernels)
     return code_dir

@@ -51,16 +51,17 @@ def settle_environment() -> None:
             environment[_SPINS] = "3000"
 
 
-def settle_compiler(folder: Path) -> None:
+def settle_compiler(unpacked: Path, kernels: Path) -> None:
     """Have torch's compilers, here and in processes that this one starts, keep what they write
-    to run it in a folder.
+    to run it in folders that nobody else may enter.
 
     Args:
-        folder: This worker's own; nobody else may enter it.
+        unpacked: For compiled code; this worker's own.
+        kernels: For kernels, which workers share.
     """
     environment = os.environ  # noqa: TID251 - see the module
-    environment["TORCHINDUCTOR_CACHE_DIR"] = os.fspath(folder)
-    environment["TRITON_CACHE_DIR"] = os.fspath(folder / "triton")
+    environment["TORCHINDUCTOR_CACHE_DIR"] = os.fspath(unpacked)
+    environment["TRITON_CACHE_DIR"] = os.fspath(kernels)
     # Compiled, they lie below the folder for temporary files whatever is said of others.
     environment["TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS"] = "0"
 

@@ -108,7 +108,7 @@ def test_it_has_a_folder_of_its_own_for_compiled_code(worker: Worker, tmp_path: 
     code_dir = tmp_path / "compiled"
     worker.record = replace(worker.record, code_dir=code_dir)
     worker.start()
-    assert [each.name for each in code_dir.iterdir()] == ["unpacked-cpu"]
+    assert sorted(each.name for each in code_dir.iterdir()) == ["kernels", "unpacked-cpu"]
 
 
 def test_it_finishes_its_run_before_it_ends(worker: Worker) -> None:
