@@ -127,6 +127,7 @@ def denoise(
     # Shares of the schedule are of the whole, also where another model finishes it.
     planned = len(scheduler.timesteps) - start.first
     timesteps, steps = scheduler.timesteps[start.first : start.end], start.steps
+    whole_steps = start.before + steps + start.after
     # Networks read them there. One copy for all: for one in each step the host would wait until
     # the device has nothing more to do.
     there = timesteps.to(device)
@@ -139,7 +140,8 @@ def denoise(
         if index < loop.calls:
             continue
         fence.await_turn(partial(loop.check, check_stop))
-        steering = conditioning if guidance.covers(loop.steps, steps) else prompt_alone
+        guides = guidance.covers(start.before + loop.steps, whole_steps)
+        steering = conditioning if guides else prompt_alone
         sample = torch.cat([latents] * 2) if steering.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
         shown = sample if masking is None else masking.shown(sample)

@@ -42,6 +42,7 @@ from domains.inference.jobs import GenerationJob, GenerationReport, PausedGenera
 from domains.inference.types import (
     GenerationSettings,
     PrecisionMode,
+    RefinerMode,
     resolved,
 )
 from domains.session.jobs import JobContext, WorkPaused
@@ -351,6 +352,8 @@ class Drawing:
             division = self.parts.refiner.division
             start = replace(start, end=division.end, steps=division.own_steps)
             refined = division.refiner_steps
+            if settings.refiner.mode is RefinerMode.HANDOVER:
+                start = replace(start, after=refined)
         self._telling.begin()
 
         def on_step(state: StepState) -> None:

@@ -143,7 +143,7 @@ class Refining:
         if refiner.mode is RefinerMode.HANDOVER:
             masking = self.sources.masking_of_handover(begun.latents, begun.noise)
             start = Start(begun.latents, schedule.first, schedule.steps, masking)
-            return schedule.scheduler, start
+            return schedule.scheduler, replace(start, before=self.part.division.own_steps)
         steps = resolved(refiner.steps)
         start = self.sources.start_of_refiner(
             schedule.scheduler,

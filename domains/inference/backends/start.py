@@ -27,7 +27,8 @@ class Start:
     `latents` are float32 `[1, channels, height, width]` on the CPU. `first` counts calls of
     the UNet, of which some schedulers need two a step; `steps` are as the user counts them.
     `masking` keeps a part of a picture from being redrawn. `end` is the first call that another
-    model does; None where this one finishes.
+    model does; None where this one finishes. `before` and `after` are steps of the same picture
+    that another model does.
     """
 
     latents: torch.Tensor
@@ -35,6 +36,8 @@ class Start:
     steps: int
     masking: Masking | None = None
     end: int | None = None
+    before: int = 0
+    after: int = 0
 
 
 @dataclass(frozen=True)

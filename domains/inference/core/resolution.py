@@ -169,20 +169,31 @@ def _manner(settings: GenerationSettings) -> str:
 
 def _pixels_predicted(settings: GenerationSettings) -> float:
     """Pixels of a picture, as often as the UNet sees them in one pass."""
-    calls = _calls(settings, settings.guidance, steps_of(settings)[0])
+    own, refined = steps_of(settings)
+    calls = _calls(settings, settings.guidance, 0, own, own + refined * _hands_over(settings))
     return calls * (1 + _CONTROL_SHARE * len(asked_together(settings.control_nets)))
 
 
 def _pixels_refined(settings: GenerationSettings) -> float:
     """The same of its refiner's UNet."""
-    refiner = resolved(settings.refiner)
-    return _calls(settings, refiner.guidance or settings.guidance, steps_of(settings)[1])
+    refiner, (own, refined) = resolved(settings.refiner), steps_of(settings)
+    first = own * _hands_over(settings)
+    guidance = refiner.guidance or settings.guidance
+    return _calls(settings, guidance, first, first + refined, first + refined)
 
 
-def _calls(settings: GenerationSettings, guidance: GuidanceSettings, steps: int) -> float:
+def _hands_over(settings: GenerationSettings) -> bool:
+    """Whether the refiner goes on with the model's own steps."""
+    return settings.refiner is not None and settings.refiner.mode is RefinerMode.HANDOVER
+
+
+def _calls(
+    settings: GenerationSettings, guidance: GuidanceSettings, first: int, last: int, steps: int
+) -> float:
+    """Pixels that the steps from `first` to before `last` of so many see."""
     width, height = settings.size
     scheduler = settings.scheduler.scheduler
     # With the prompt, and where guidance is on without it as well.
-    calls = steps + guidance.guided_steps(steps)
+    calls = last - first + guidance.guided_steps(first, last, steps)
     calls *= 1 if scheduler is None else scheduler.facts.calls_per_step
     return float(calls * width * height)

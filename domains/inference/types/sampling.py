@@ -243,6 +243,7 @@ class GuidanceSettings(Value, frozen=True):
         """
         return step / steps >= self.start and (step + 1) / steps <= self.end
 
-    def guided_steps(self, steps: int) -> int:
-        """How many of so many steps also look at the negative prompt."""
-        return sum(self.guided and self.covers(step, steps) for step in range(steps))
+    def guided_steps(self, first: int, last: int, steps: int) -> int:
+        """How many steps also look at the negative prompt, from one to before another of so
+        many."""
+        return sum(self.guided and self.covers(step, steps) for step in range(first, last))

@@ -202,7 +202,7 @@ def test_guidance_is_on_in_whole_steps_and_costs_what_it_computes(
 ) -> None:
     if guidance.guided:
         assert [step for step in range(steps) if guidance.covers(step, steps)] == on
-    assert guidance.guided_steps(steps) == len(on)
+    assert guidance.guided_steps(0, steps, steps) == len(on)
     asked = GenerationSettings(guidance=guidance, steps=steps, seed=1)
     effort = effort_of(resolve(asked, MODEL, lambda: 1))
     alone = replace(asked, guidance=GuidanceSettings(0))

@@ -15,7 +15,7 @@ import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline
 
 from domains.errors import Cancelled, FailedPrecondition, InvalidArgument, Reason
-from domains.inference.backends import loader
+from domains.inference.backends import denoise, loader
 from domains.inference.backends.engine import Engine
 from domains.inference.jobs import Companion
 from domains.inference.types import (
@@ -389,3 +389,28 @@ def test_it_sharpens(draw):
     plain, refined = map(np.array, found)
     assert refined.mean() > plain.mean()
     assert (refined > plain).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("mode", "calls"),
+    [
+        (RefinerMode.HANDOVER, "gggggppppp"),
+        (IMAGE_TO_IMAGE, "gggggppppp" + "ggpp"),  # a schedule of its own
+    ],
+)
+def test_an_interval_of_guidance_is_one_of_the_whole_schedule(
+    draw: Any, monkeypatch: pytest.MonkeyPatch, mode: RefinerMode, calls: str
+) -> None:
+    """Also where the refiner does the end of it."""
+    seen = []
+    predict = denoise.predict
+
+    def noted(unet: Any, sample: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append("pg"[sample.shape[0] - 1])
+        return predict(unet, sample, *rest)
+
+    monkeypatch.setattr(denoise, "predict", noted)
+    guidance = GuidanceSettings(6.0, end=0.5)
+    more = using(mode=mode, switch_at=0.6, steps=10, guidance=guidance)
+    draw(width=64, height=64, steps=10, guidance=guidance, **more)
+    assert "".join(seen) == calls
