@@ -21,6 +21,7 @@ from domains.inference.backends.file_making import FileMaking
 from domains.inference.backends.image_output import ImageOutput
 from domains.inference.backends.images import Pixels
 from domains.inference.backends.room import fits_beside, picture_bytes
+from domains.inference.backends.second_try import with_room
 from domains.inference.backends.through_vae import ThroughVae
 from domains.inference.backends.vae_part import VaeBeside
 from domains.inference.backends.ways import Ways
@@ -170,8 +171,10 @@ class Finishing:
         picture = Finished(canvas)
         self._context.emit(ImageDecoded(index))
         if self._chain is not None:
+            # It goes on behind the steps that are done.
+            chain = partial(self._chain.finish, index, self._progress(canvas))
             with self._clock.time("postprocess"):
-                picture = self._chain.finish(index, self._progress(canvas))
+                picture = with_room(chain, self._ways.model.make_room)
         if begin is not None and picture.canvas is not None:
             begin()
         job, types = self._job, self._ways.picture_types(denoised_in)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import nn
 
 from domains.chain.backends import upscaler_shelf
+from domains.chain.types import UpscaleStep
 from domains.device.jobs import OptimizationJob, ReleaseJob
 from domains.device.types import OptimizationProfile
 from domains.errors import Reason, ResourceExhausted
@@ -152,6 +154,25 @@ def test_what_goes_with_a_model_has_room_made_for_it(
     assert report.degradations == ()
     assert len(calls) >= 2
     assert "idle" not in [part.model_id for part in engine.held()]
+
+
+def test_a_chain_has_room_made_for_what_it_reads(engine, work, monkeypatch, tmp_path):
+    step = UpscaleStep(factor=2, model=upscaler(tmp_path))
+    job = changed(work, steps=1, width=64, height=64)
+    job = replace(job, steps=(step,), finished_width=128, finished_height=128)
+
+    def drawn():
+        heard = Listener()
+        assert engine.generate(job, heard).degradations == ()
+        return [each.data for each in heard.events if isinstance(each, EncodedImage)]
+
+    whole = drawn()
+    engine.release(ReleaseJob((step.model.model_id,)), Listener())
+    call, calls = failing(upscaler_shelf.load_upscaler, 1)
+    monkeypatch.setattr(upscaler_shelf, "load_upscaler", call)
+
+    assert drawn() == whole
+    assert len(calls) == 2
 
 
 def test_an_upscaler_has_room_made_for_it(engine, work, monkeypatch, tmp_path):
