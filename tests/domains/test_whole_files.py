@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from domains.whole_files import sync_folder, whole_file
+from domains.whole_files import begin_sync, sync_folder, whole_file
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="opens no folders")
 
@@ -76,3 +76,21 @@ def test_a_disk_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "fsync", sync)
     with pytest.raises(OSError, match="Input/output"), whole_file(tmp_path / "kept") as file:
         file.write(b"content")
+
+
+def test_bringing_a_file_to_the_disk_begins_with_all_that_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system has no such call, it is written at least."""
+    path, asked = tmp_path / "file", list[int]()
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda handle, *_: asked.append(os.fstat(handle).st_size), False
+    )
+    with path.open("wb") as file:
+        file.write(b"12345")
+        begin_sync(file)
+        assert asked == [5]
+        monkeypatch.delattr(os, "posix_fadvise")
+        file.write(b"678")
+        begin_sync(file)
+        assert path.read_bytes() == b"12345678"

@@ -13,7 +13,7 @@ from domains.session.jobs import EncodedImage
 from domains.session.types import ImageResult
 from domains.shortages import shortage_of
 from domains.values import PictureMarks
-from domains.whole_files import whole_file
+from domains.whole_files import begin_sync, whole_file
 from server.worker.link.pictures import file_name
 
 _log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
         prepare(path.parent)
         with whole_file(path, synced=False) as file:
             file.write(image.data)
+            begin_sync(file)
         failpoints.reach("worker.picture-written")  # and not announced
     except OSError as error:
         shortage = shortage_of(error)
