@@ -7,9 +7,14 @@ import errno
 import os
 import resource
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
+
+from domains import own_threads
+
+_PATIENCE = 10.0
 
 
 @contextlib.contextmanager
@@ -33,10 +38,15 @@ def few_descriptors(*, free: int) -> Iterator[None]:
 
 
 class NoThreads:
-    """While `on`, threads of this process cannot be started, except by `name`."""
+    """While `on`, threads of this process cannot be started, except by `name`; nor does one
+    wait for calls that want a thread of their own."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *allowed: str) -> None:
         self.on = True
+        deadline = time.monotonic() + _PATIENCE
+        while len(_disk_threads()) > 1 and time.monotonic() < deadline:
+            time.sleep(0.001)  # those of tests before this one, which would wait from then on
+        monkeypatch.setattr(own_threads, "_waiting", [])
         self.refused = 0
         start = threading.Thread.start
 
@@ -47,6 +57,10 @@ class NoThreads:
             start(thread)
 
         monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def _disk_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "disk"]
 
 
 def full_disk(*_: object, **__: object) -> None:

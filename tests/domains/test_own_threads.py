@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 
 import pytest
 
@@ -36,3 +37,15 @@ async def test_without_threads_those_that_are_there_do_it(
     threads = NoThreads(monkeypatch)
     assert await in_own_thread(divmod, 7, 2) == (3, 1)
     assert threads.refused >= 1
+
+
+async def test_one_thread_stays_for_the_next_call_and_holds_nothing_of_the_last() -> None:
+    class Found:
+        pass
+
+    first = await in_own_thread(threading.get_ident)
+    found = await in_own_thread(Found)
+    assert await in_own_thread(threading.get_ident) == first
+    gone = weakref.ref(found)
+    del found
+    assert gone() is None

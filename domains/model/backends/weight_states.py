@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
-import threading
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from domains.model.types import FileState
+from domains.own_threads import in_own_thread
 from domains.values import ModelPlace
 
 _LONGEST_SECONDS = 2.0
@@ -32,9 +31,8 @@ def unchanged(place: ModelPlace, files: Collection[FileState]) -> bool:
 class WeightStates:
     """See the port `FileStates`. Belongs to one event loop.
 
-    Looks in threads of its own, of which one stays for the next look: a disk that does not
-    answer costs one, and the rest of the server none. Of models that lie there nothing is said
-    until it answers.
+    A disk that does not answer costs a thread, and the rest of the server none. Of models that
+    lie there nothing is said until it answers.
 
     Args:
         look: Looks at a model's files. May block.
@@ -53,8 +51,6 @@ class WeightStates:
         self._late: set[Path] = set()
         # What was seen unchanged, and when that look began.
         self._seen: dict[ModelPlace, tuple[frozenset[FileState], float]] = {}
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._waits = False  # a thread, for the next call
 
     async def unchanged(self, place: ModelPlace, files: Collection[FileState]) -> bool:
         self._seen.pop(place, None)
@@ -78,48 +74,15 @@ class WeightStates:
 
     async def _asked(self, place: ModelPlace, files: Collection[FileState]) -> bool | None:
         """What a look finds; None where the disk does not answer, or no thread is left."""
-        loop, answer = asyncio.get_running_loop(), asyncio.Event()
-        found: list[bool] = []
-
-        def hear(same: bool) -> None:
-            found.append(same)
-            self._late.discard(place.root)
-            answer.set()
-            if self._waits:
-                self._calls.put(None)
-            self._waits = True
-
-        def look() -> None:
-            same = self._look(place, files)
-            with contextlib.suppress(RuntimeError):  # the server has ended
-                loop.call_soon_threadsafe(hear, same)
-
-        try:
-            self._begin(look)
-        except RuntimeError:
-            return None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._longest_seconds):
-                await answer.wait()
-        if not found:
+        look = asyncio.ensure_future(in_own_thread(self._look, place, files))
+        done, _ = await asyncio.wait({look}, timeout=self._longest_seconds)
+        if not done:
             self._late.add(place.root)
+            look.add_done_callback(lambda _: self._late.discard(place.root))
             return None
-        return found[0]
-
-    def _begin(self, call: Callable[[], None]) -> None:
-        if self._waits:
-            self._waits = False
-            self._calls.put(call)
-        else:
-            thread = threading.Thread(
-                target=self._serve, args=(call,), name="model-weights", daemon=True
-            )
-            thread.start()
-
-    def _serve(self, call: Callable[[], None] | None) -> None:
-        while call is not None:
-            call()
-            call = self._calls.get()
+        with contextlib.suppress(RuntimeError):
+            return look.result()
+        return None
 
 
 def _state(path: Path, name: str) -> FileState:

@@ -127,12 +127,20 @@ async def test_a_disk_that_does_not_answer_costs_one_thread_and_a_moment(place: 
             await asyncio.sleep(0.01)
 
 
-async def test_where_the_system_has_no_thread_left_nothing_is_said(
+async def test_where_the_system_has_no_thread_left_others_look_or_nothing_is_said(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await asyncio.to_thread(divmod, 7, 2)  # there is one now
     threads = NoThreads(monkeypatch)
     place.change()
-    assert await place.now()
-    assert threads.refused == 1
+    assert not await place.now()
+    assert threads.refused
+
+    async def none_left(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without:
+        without.setattr(asyncio, "to_thread", none_left)
+        assert await place.now()
     threads.on = False
     assert not await place.now()
