@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from domains.clients import STRANGER, caller
 from server import logs
 
 if TYPE_CHECKING:  # generic in the stubs only
@@ -110,6 +111,13 @@ def outcome(context: Context, error: BaseException | None) -> grpc.StatusCode:
     if isinstance(code, grpc.StatusCode):
         return code
     return grpc.StatusCode.OK if error is None else grpc.StatusCode.UNKNOWN
+
+
+def whose(context: Context) -> tuple[str, bool]:
+    """Whose a call is, once that is known: a client's name, or where a stranger calls from, who
+    has no other; and whether it is a client."""
+    known = caller() is not STRANGER
+    return (caller().name if known else context.peer()), known
 
 
 def let_go(error: BaseException) -> None:

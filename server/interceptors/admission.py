@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from domains.clients import STRANGER, caller
 from domains.errors import DeadlineExceeded, Reason, ResourceExhausted
 from domains.rooms import Room
 from domains.session.errors import ShuttingDown
@@ -18,6 +17,7 @@ from server.interceptors import (
     Interceptor,
     behaviour_of,
     refusal,
+    whose,
     with_behaviour,
 )
 from server.interceptors.call_classes import CallClass, classify
@@ -150,10 +150,8 @@ class AdmissionInterceptor(Interceptor):
         streams = handler.request_streaming or handler.response_streaming
 
         async def admitted(request: Any, context: Context) -> Any:
-            known = caller() is not STRANGER
+            client, known = whose(context)
             kind = classify(method, known=known)
-            # Strangers have no name to go by but where they call from.
-            client = caller().name if known else context.peer()
             admission.check(kind, client)
             maximum = self._maximum(kind, streams)
             task = admission.begin(kind, client)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from domains.clients import STRANGER, caller
 from domains.errors import Reason, ResourceExhausted
 from domains.rooms import Room
-from server.interceptors import Context, Handler, Interceptor, behaviour_of, with_behaviour
+from server.interceptors import (
+    Context,
+    Handler,
+    Interceptor,
+    behaviour_of,
+    whose,
+    with_behaviour,
+)
 
 _RETRY_SECONDS = 1.0
 
@@ -31,9 +37,8 @@ class UntakenInterceptor(Interceptor):
         inner = behaviour_of(handler)
 
         async def counted(request: Any, context: Context) -> Any:
-            known = caller() is not STRANGER
+            client, known = whose(context)
             room = self._known if known else self._strangers
-            client = caller().name if known else context.peer()
             if not room.has_place_for(client):
                 limit = room.limit_for(client)
                 raise ResourceExhausted(
