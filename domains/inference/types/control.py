@@ -48,6 +48,7 @@ def asked_together(nets: Sequence[ControlNetGuidance]) -> list[list[int]]:
     at once, unless they are to work in other ways or elsewhere."""
     calls: dict[Hashable, list[int]] = {}
     for place, net in enumerate(nets):
-        how = (net.model_id, net.guess_mode, net.mask)
+        where = None if net.mask is None else (net.mask, net.fit)  # one file, fitted so
+        how = (net.model_id, net.guess_mode, where)
         calls.setdefault(place if net.control_type is None else how, []).append(place)
     return list(calls.values())

@@ -221,8 +221,10 @@ def test_a_unions_pictures_are_one_call_where_they_work_alike() -> None:
         changed(union, guess_mode=True),
         changed(union, mask=mask),
         changed(union, model_id="another"),
+        changed(union, mask=mask, fit=ResizeFit.COVER),  # which is another mask
+        changed(union, fit=ResizeFit.COVER),
     ]
-    assert asked_together(nets) == [[0, 2], [1], [3], [4], [5], [6]]
+    assert asked_together(nets) == [[0, 2, 8], [1], [3], [4], [5], [6], [7]]
     settings = GenerationSettings(width=64, height=64, seeds=(1,), control_nets=(union, union))
     one = changed(settings, control_nets=(union,))
     assert effort_of(settings) == effort_of(one)
