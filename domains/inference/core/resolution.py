@@ -122,7 +122,7 @@ def expected_phases(
         Phase.QUEUED,
         *loading,
         Phase.ENCODING_TEXT,
-        *(prepared if settings.start else ()),
+        *(prepared if settings.start or settings.image_prompts else ()),
         Phase.DENOISING,
         *(prepared if again and again.through_pixels else ()),
         *((Phase.SECOND_PASS,) if again else ()),

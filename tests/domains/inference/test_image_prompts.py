@@ -22,6 +22,7 @@ from domains.inference.types import (
 )
 from domains.model.types import Architecture, ModelType
 from domains.picture.types import OWN_SIZE, Canvas, InputImage, PictureFile, ResizeFit
+from domains.session.types import Accepted, Completed, Phase
 from tests.domains.inference.conftest import MODEL, Bench, request
 
 IMAGE = InputImage(inline=b"a file")
@@ -81,6 +82,16 @@ async def test_pictures_come_in_their_own_sizes(encoded: Bench) -> None:
         ("clip", ModelType.IMAGE_ENCODER),
     ]
     assert encoded.image_prompt_fits.checked == [("emoji", "emoji")] * 2
+
+
+async def test_the_phase_and_the_time_in_which_they_are_read_are_told(encoded: Bench) -> None:
+    events = [event.event async for event in encoded.run(prompted())]
+    accepted, completed = events[0], events[-1]
+    assert isinstance(accepted, Accepted)
+    assert isinstance(completed, Completed)
+    phases = accepted.expected_phases
+    assert phases.index(Phase.PREPARING_INPUT) == phases.index(Phase.DENOISING) - 1
+    assert Phase.PREPARING_INPUT in completed.timings
 
 
 @pytest.mark.parametrize(
