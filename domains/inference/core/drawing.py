@@ -66,9 +66,10 @@ class Drawing:
 
     def phases(self, prepared: PreparedGeneration, device_id: str) -> tuple[Phase, ...]:
         """What it goes through on a device, as things are now."""
-        job = prepared.job
+        job, guard = prepared.job, prepared.safeguard
+        before = (Phase.CHECKING_SAFETY,) if guard is not None and guard.looked_at(job) else ()
         loading = self._pool.loading(device_id, *job.places)
-        return expected_phases(loading, job.settings, finished=bool(job.steps))
+        return expected_phases((*before, *loading), job.settings, finished=bool(job.steps))
 
     def stop(self, session: Session) -> None:
         """Have a session's work end after its step; only then is the worker free."""

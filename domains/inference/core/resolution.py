@@ -108,19 +108,19 @@ def effective(asked: GenerationSettings, resolved: GenerationSettings) -> Genera
 
 
 def expected_phases(
-    loading: tuple[Phase, ...], settings: GenerationSettings, *, finished: bool = False
+    before: tuple[Phase, ...], settings: GenerationSettings, *, finished: bool = False
 ) -> tuple[Phase, ...]:
     """What a generation goes through.
 
     Args:
-        loading: Those in which its model comes onto the device.
+        before: Those until its model is on the device.
         settings: Resolved.
         finished: Whether a chain follows.
     """
     again, prepared = settings.second_pass, (Phase.PREPARING_INPUT,)
     return (
         Phase.QUEUED,
-        *loading,
+        *before,
         Phase.ENCODING_TEXT,
         *(prepared if settings.start or settings.image_prompts else ()),
         Phase.DENOISING,

@@ -35,6 +35,11 @@ class Safeguard:
         """The policy, where it has a rule about what is drawn."""
         return self.policy if self.policy.judges(SafetySubject.RESULT) else None
 
+    def looked_at(self, job: GenerationJob) -> tuple[PreparedPicture, ...]:
+        """The pictures that are judged before anything is drawn from them."""
+        judged = self.policy.judges(SafetySubject.INPUT_IMAGE)
+        return _pictures_of(job) if judged else ()
+
 
 class Safeguards:
     """Finds what holds for generations, and enforces it before they are drawn.
@@ -84,9 +89,8 @@ class Safeguards:
         """
         session_id = item.session.session_id
         blocking = self._blocking(session_id, guard.prompts)
-        pictures = _pictures_of(job)
-        judged = guard.policy.judges(SafetySubject.INPUT_IMAGE)
-        if blocking is not None or not pictures or not judged:
+        pictures = guard.looked_at(job)
+        if blocking is not None or not pictures:
             return blocking
         item.record(PhaseStarted(Phase.CHECKING_SAFETY))
         for first in range(0, len(pictures), MOST):

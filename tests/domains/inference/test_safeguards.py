@@ -22,9 +22,12 @@ from domains.picture.types import InputImage
 from domains.safety import SafetyAction, SafetyPolicy, SafetyRule, SafetySubject
 from domains.session.errors import SessionCancelled, SessionFailed
 from domains.session.types import (
+    Accepted,
     Completed,
     Delivery,
     ImageFinished,
+    Phase,
+    PhaseStarted,
     PreviewSettings,
     SessionEvent,
 )
@@ -52,6 +55,12 @@ def settings(prompt: str = "a cat", **more: object) -> GenerationSettings:
 async def drawn(bench: Bench, wanted: GenerationSettings, **more: object) -> list[SessionEvent]:
     asked = request(wanted, **more)  # type: ignore[arg-type]
     return [event async for event in bench.run(asked)]
+
+
+def accepted(events: list[SessionEvent]) -> Accepted:
+    first = events[0].event
+    assert isinstance(first, Accepted)
+    return first
 
 
 def completed(events: list[SessionEvent]) -> Completed:
@@ -140,8 +149,14 @@ async def test_a_picture_to_start_from_is_looked_at_first(bench: Bench) -> None:
     events = await drawn(bench, wanted, image=InputImage(b"picture"))
     assert [each.withheld for each in completed(events).images] == [False, False]
     assert (len(bench.pool.checks), len(bench.pool.works)) == (2, 1)
-    await drawn(bench, settings())
+    expected = accepted(events).expected_phases
+    assert expected[:2] == (Phase.QUEUED, Phase.CHECKING_SAFETY)
+    seen = [each.event.phase for each in events if isinstance(each.event, PhaseStarted)]
+    assert Phase.CHECKING_SAFETY in seen
+    assert set(seen) <= set(expected)
+    events = await drawn(bench, settings())
     assert len(bench.pool.checks) == 2
+    assert Phase.CHECKING_SAFETY not in accepted(events).expected_phases
 
 
 async def test_pictures_that_are_read_as_prompts_are_looked_at_and_masks_are_not(
