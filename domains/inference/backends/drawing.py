@@ -222,11 +222,12 @@ class Drawing:
                 for each in self.settings.passes
             ]
         self.context.emit(TextEncoded(all(text.cached for text in texts)))
-        if texts[0].lost_tokens:
+        lost_tokens = max(text.lost_tokens for text in texts)
+        if lost_tokens:
             self._degradations.append(
                 Degradation(
                     DegradationKind.PROMPT_TRUNCATED,
-                    f"The last {texts[0].lost_tokens} tokens did not fit and had no effect.",
+                    f"The last {lost_tokens} tokens did not fit and had no effect.",
                 )
             )
         return [text.conditioning for text in texts]

@@ -28,6 +28,7 @@ from domains.inference.types import (
     SeedVariation,
 )
 from domains.session.types import Phase, PhaseStarted, PreviewSettings, StepFinished
+from domains.values import DegradationKind
 from tests.domains.inference.backends.conftest import own_share
 from tests.domains.inference.backends.test_image_to_image import (
     drawn_by,
@@ -356,3 +357,12 @@ def test_the_text_in_the_picture_tells_it(work):
     assert entries["second_pass"]["upscale"] == "latent"
     assert entries["variation"] == {"seed": 11, "strength": 0.3}
     assert entries["seamless_vertically"] is True
+
+
+def test_lost_tokens_of_what_the_second_pass_alone_reads_are_told(enlarge):
+    """Without guidance the first reads no negative prompt."""
+    unguided = {"guidance": GuidanceSettings(1.0), "negative_prompt": "apple " * 90}
+    (told,) = enlarge(steps=1, **unguided).report.degradations
+    assert told.kind is DegradationKind.PROMPT_TRUNCATED
+    both = again(guidance=GuidanceSettings(1.0))
+    assert enlarge(both, steps=1, **unguided).report.degradations == ()
