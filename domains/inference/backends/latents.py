@@ -46,6 +46,19 @@ class Noise:
             return own
         return between(own, _drawn(self.other, shape), self.strength)
 
+    def states(self) -> tuple[torch.Tensor, ...]:
+        """Where both are in their numbers."""
+        return tuple(each.get_state() for each in self._generators)
+
+    def go_back(self, states: tuple[torch.Tensor, ...]) -> None:
+        """Have both give the numbers again that followed there."""
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.set_state(state)
+
+    @property
+    def _generators(self) -> tuple[torch.Generator, ...]:
+        return (self.generator,) if self.other is None else (self.generator, self.other)
+
 
 def noise_of(seed: int, variation: SeedVariation | None) -> Noise:
     """The noise of a picture with that seed."""

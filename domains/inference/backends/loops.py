@@ -122,6 +122,10 @@ class PictureLoops:
         self._loops.append(loop)
         return loop
 
+    def forget_last(self) -> None:
+        """The last loop is done again in a way that is not kept."""
+        self._loops.pop()
+
     def begin_again(self, *, widened: bool) -> None:
         """The picture is drawn anew from its seed."""
         self.kept, self.widened = (), widened

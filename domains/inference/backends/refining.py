@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from domains.inference.backends.clock import Clock
-from domains.inference.backends.decoding import check_latents
+from domains.inference.backends.decoding import check_latents, finite, non_finite
 from domains.inference.backends.denoise import Conditioning, StepState, denoise
+from domains.inference.backends.device import data_type_of
 from domains.inference.backends.latents import Noise
-from domains.inference.backends.loops import PictureLoops
+from domains.inference.backends.loops import Loop, PictureLoops
 from domains.inference.backends.parts import Parts
 from domains.inference.backends.refiner_part import RefinerPart
 from domains.inference.backends.schedulers import step_options
@@ -23,6 +24,7 @@ from domains.inference.backends.sources import Sources
 from domains.inference.backends.speed import settle_denoiser
 from domains.inference.backends.start import Start
 from domains.inference.backends.telling import StepTelling
+from domains.inference.backends.widening import can_widen, in_float32
 from domains.inference.types import GenerationSettings, PrecisionMode, RefinerMode, resolved
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted, TextEncoded
@@ -100,7 +102,7 @@ class Refining:
                     longest=longest,
                     check_stop=self.context.check_stop,
                 )
-        self._conditioning = text.conditioning.to(model.unet_numerics.data_type)
+        self._conditioning = text.conditioning
 
     def refine(self, begun: Begun) -> Begun:
         """Do the last steps of a picture, or draw it again from where the strength says.
@@ -110,32 +112,60 @@ class Refining:
             DomainError: What the context's `check_stop` raises.
             Exception: As torch raises it.
         """
-        model, refiner = self.part.ready, resolved(self.settings.refiner)
+        model = self.part.ready
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.REFINING, begun.index))
         unet, edges = model.networks["unet"], self.parts.vae.edges
         with self.clock.time("refine"), seamless_convolutions([unet], edges):
-            scheduler, start = self._start(begun)
-            self.telling.begin()
-            latents = denoise(
-                model.unet_call(),
-                scheduler,
-                start,
-                resolved(self._conditioning),
-                resolved(refiner.guidance),
-                device=model.device,
-                numerics=model.unet_numerics,
-                step_options=step_options(
-                    scheduler, self.settings.scheduler, begun.noise.generator
-                ),
-                on_step=partial(self._on_step, begun.index, scheduler),
-                check_stop=self.context.check_stop,
-                make_room=model.make_room,
-                loop=begun.loops.next(scheduler, begun.noise.generator, model.device),
-                late=self.late,
-            )
-            check_latents(latents)
-        return replace(begun, latents=latents)
+            return replace(begun, latents=self._finite(begun))
+
+    def _finite(self, begun: Begun) -> torch.Tensor:
+        """The latents that it comes to, once more in float32 if a lower type overflowed.
+
+        A pause keeps nothing of the second time: what goes on after it overflows as before.
+        """
+        model, states = self.part.ready, begun.noise.states()
+        kept = partial(begun.loops.next, generator=begun.noise.generator, device=model.device)
+        latents = self._denoised(begun, kept)
+        if finite(latents):
+            return latents
+        if not can_widen(model):
+            raise non_finite()
+        begun.loops.forget_last()
+        begun.noise.go_back(states)
+        name = data_type_of(model.unet_numerics.data_type).value
+        detail = f"Refined in float32, as {name} overflowed."
+        self.note([Degradation(DegradationKind.DATA_TYPE, detail, ModelPart.DENOISER)])
+        with in_float32(model) as roomy:
+            if not roomy:
+                raise non_finite()
+            latents = self._denoised(begun, lambda _: None)
+        check_latents(latents)
+        return latents
+
+    def _denoised(self, begun: Begun, loop: Callable[[Any], Loop | None]) -> torch.Tensor:
+        """The latents that it comes to in what it computes in now; `loop` gives that of its
+        scheduler."""
+        model, refiner = self.part.ready, resolved(self.settings.refiner)
+        scheduler, start = self._start(begun)
+        self.telling.begin()
+        return denoise(
+            model.unet_call(),
+            scheduler,
+            start,
+            resolved(self._conditioning).to(model.unet_numerics.data_type),
+            resolved(refiner.guidance),
+            device=model.device,
+            numerics=model.unet_numerics,
+            step_options=step_options(
+                scheduler, self.settings.scheduler, begun.noise.generator
+            ),
+            on_step=partial(self._on_step, begun.index, scheduler),
+            check_stop=self.context.check_stop,
+            make_room=model.make_room,
+            loop=loop(scheduler),
+            late=self.late,
+        )
 
     def _start(self, begun: Begun) -> tuple[Any, Start]:
         schedule = self.part.schedule()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -13,10 +14,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline
+from PIL import Image
 
 from domains.errors import Cancelled, FailedPrecondition, InvalidArgument, Reason
 from domains.inference.backends import denoise, loader
+from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
+from domains.inference.backends.precision import apply
 from domains.inference.jobs import Companion
 from domains.inference.types import (
     GuidanceSettings,
@@ -27,10 +31,12 @@ from domains.inference.types import (
     Scheduler,
     SchedulerSettings,
     SdxlSettings,
+    SeedVariation,
 )
 from domains.model.types import ModelType
+from domains.session.jobs import EncodedImage
 from domains.session.types import ImageDecoded, Phase, PhaseStarted, PreviewSettings
-from domains.values import DegradationKind, ModelPlace
+from domains.values import DegradationKind, ModelPart, ModelPlace
 from tests.domains.inference.backends.conftest import MODEL, own_share, unload_loras
 from tests.domains.inference.backends.test_image_to_image import painting, prepared
 from tests.domains.inference.backends.test_loras import using as using_loras
@@ -311,6 +317,35 @@ def test_where_there_is_no_room_for_both_the_base_gives_way(work, draw, monkeypa
     assert [each.phase for each in order if isinstance(each, PhaseStarted)].count(
         Phase.LOADING_MODEL
     ) == 2
+
+
+@pytest.mark.parametrize("mode", RefinerMode)
+def test_one_that_overflows_draws_once_more_in_float32(work, mode):
+    """Nothing stands in here: a layer gives more than 16 bits hold."""
+    job = changed(work, **SMALL, **using(mode=mode), variation=SeedVariation(9, 0.3))
+
+    def drawn(*kinds: torch.dtype) -> tuple[Any, Any, Any]:
+        own, heard = Engine("cpu"), Listener()
+        own.generate(job, Listener())
+        refiner = next(one for one in own._loader.models if one.model_id == NAME)
+        with torch.no_grad():
+            refiner.networks["unet"].conv_in.weight *= 1e5
+        for kind in kinds:
+            refiner.unet_numerics = Numerics(kind)
+            apply(refiner.networks["unet"], refiner.unet_numerics)
+        report = own.generate(job, heard)
+        assert refiner.unet_numerics == Numerics(kinds[-1])
+        (image,) = [event for event in heard.events if isinstance(event, EncodedImage)]
+        return np.asarray(Image.open(io.BytesIO(image.data))).astype(int), report, heard
+
+    half, report, heard = drawn(torch.float16)
+    whole, plain, _ = drawn(torch.float16, torch.float32)
+    assert np.abs(half - whole).max() <= 2  # the texts were rounded to 16 bits
+    assert plain.degradations == ()
+    (told,) = report.degradations
+    assert (told.kind, told.part) == (DegradationKind.DATA_TYPE, ModelPart.DENOISER)
+    assert told.detail == "Refined in float32, as float16 overflowed."
+    assert sum(isinstance(each, ImageDecoded) for each in heard.events) == 1
 
 
 def _images(heard: Listener) -> list[Any]:
