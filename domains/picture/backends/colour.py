@@ -9,6 +9,8 @@ from PIL import Image, ImageCms
 
 _WHITE = (255, 255, 255)
 _SIXTEEN_BITS = 65_535
+# Levels by which greys of one sRGB profile may differ from those of another.
+_MOST_ROUNDING = 16
 # The colour space that a profile must be of, by the mode of the pixels that it describes.
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 
@@ -72,17 +74,32 @@ def _followed(image: Image.Image, profile_bytes: object) -> Image.Image:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(profile_bytes))
         if profile.profile.xcolor_space.strip() != _SPACES[image.mode]:
             return image
-        if (profile.profile.profile_description or "").startswith("sRGB"):
+        named = (profile.profile.profile_description or "").startswith("sRGB")
+        if named and not _changes_greys(image.mode, profile):
             return image
-        converted = ImageCms.profileToProfile(
-            image,
-            profile,
-            ImageCms.createProfile("sRGB"),
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
+        converted = _converted(image, profile)
     except (OSError, ImageCms.PyCMSError, ValueError, TypeError):
         # Viewers show such pictures all the same.
         return image
     return image if converted is None else converted
+
+
+def _changes_greys(mode: str, profile: ImageCms.ImageCmsProfile) -> bool:
+    """Whether a profile's greys are clearly others than sRGB's: those of linear light are,
+    whatever it is called."""
+    greys = np.arange(256, dtype=np.uint8)[None]
+    shown = _converted(Image.fromarray(greys).convert(mode), profile)
+    if shown is None:
+        return False
+    return bool(np.abs(np.asarray(shown, np.int16) - greys[..., None]).max() > _MOST_ROUNDING)
+
+
+def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image | None:
+    return ImageCms.profileToProfile(
+        image,
+        profile,
+        ImageCms.createProfile("sRGB"),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        outputMode="RGB",
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )

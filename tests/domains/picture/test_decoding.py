@@ -156,6 +156,19 @@ def test_the_profile_of_srgb_changes_nothing():
     assert np.array_equal(found, np.asarray(painting()).astype(int))
 
 
+def test_a_linear_profile_is_followed_though_it_is_named_after_srgb():
+    """As "sRGB-elle-V2-g10.icc", which Krita puts into files of its linear pictures."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for at in range(132, 132 + 12 * int.from_bytes(profile[128:132], "big"), 12):
+        name, start, _ = struct.unpack(">4sII", profile[at : at + 12])
+        if name.endswith(b"TRC"):
+            profile[start : start + 12] = b"curv" + bytes(8)  # no curve
+    opened = ImageCms.ImageCmsProfile(io.BytesIO(bytes(profile)))
+    assert (opened.profile.profile_description or "").startswith("sRGB")
+    image = Image.new("RGB", (4, 4), (64, 64, 64))
+    assert (decoded(saved(image, icc_profile=bytes(profile))) == 137).all()
+
+
 @pytest.mark.parametrize("profile", [b"no profile", b"\0" * 200, wide_gamut()[:300]])
 def test_a_broken_profile_is_passed_over(profile: bytes):
     found = decoded(saved(painting(), icc_profile=profile))
