@@ -222,14 +222,7 @@ class Drawing:
                 for each in self.settings.passes
             ]
         self.context.emit(TextEncoded(all(text.cached for text in texts)))
-        lost_tokens = max(text.lost_tokens for text in texts)
-        if lost_tokens:
-            self._degradations.append(
-                Degradation(
-                    DegradationKind.PROMPT_TRUNCATED,
-                    f"The last {lost_tokens} tokens did not fit and had no effect.",
-                )
-            )
+        self._note(max(texts, key=lambda text: text.lost_tokens).degradations)
         return [text.conditioning for text in texts]
 
     def _read(self) -> None:

@@ -93,6 +93,7 @@ class Refining:
             encode = partial(self.part.encode_text, self.parts.inversions)
             text = with_room(encode, model.make_room)
         self.context.emit(TextEncoded(text.cached))
+        self.note(text.degradations)
         if model.precision is PrecisionMode.FASTEST:
             longest = max(self.settings.size) // self.part.base.pixels_per_latent
             with self.clock.time("load"):

@@ -16,6 +16,7 @@ from domains.inference.backends.loaded_model import LoadedModel, TextEmbedding
 from domains.inference.backends.tokenizing import Chunk, Tokenized
 from domains.inference.types import PromptSyntax
 from domains.model.backends.library_errors import blamed_on
+from domains.values import Degradation, DegradationKind
 from domains.weighted_prompts import MOST_CHUNKS, Piece, parse_prompt
 
 
@@ -30,6 +31,14 @@ class EncodedText:
     conditioning: Conditioning
     cached: bool
     lost_tokens: int
+
+    @property
+    def degradations(self) -> tuple[Degradation, ...]:
+        """What is told of tokens that had no effect."""
+        if not self.lost_tokens:
+            return ()
+        detail = f"The last {self.lost_tokens} tokens did not fit and had no effect."
+        return (Degradation(DegradationKind.PROMPT_TRUNCATED, detail),)
 
 
 @dataclass(frozen=True)

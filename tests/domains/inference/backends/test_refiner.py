@@ -348,6 +348,17 @@ def test_one_that_overflows_draws_once_more_in_float32(work, mode):
     assert sum(isinstance(each, ImageDecoded) for each in heard.events) == 1
 
 
+def test_lost_tokens_of_what_it_alone_reads_are_told(draw):
+    """Without guidance the model before it reads no negative prompt."""
+    small = SMALL | {"steps": 2, "guidance": GuidanceSettings(1.0)}
+    asked = using(steps=2, switch_at=0.5)
+    (told,) = draw(**small, **asked, negative_prompt="apple " * 90).report.degradations
+    assert told.kind is DegradationKind.PROMPT_TRUNCATED
+    long = {"prompt": "apple " * 90, "guidance": GuidanceSettings(6.0)}
+    (told,) = draw(**(small | asked | long)).report.degradations
+    assert told.kind is DegradationKind.PROMPT_TRUNCATED
+
+
 def _images(heard: Listener) -> list[Any]:
     return [
         event for event in heard.events if hasattr(event, "data") and hasattr(event, "seed")
