@@ -37,7 +37,7 @@ from domains.artifact.types import (
     LabelChange,
 )
 from domains.clients import Caller, Role
-from domains.errors import InvalidArgument
+from domains.errors import InvalidArgument, ResourceExhausted
 from domains.finishing import finishing
 from domains.paging import Page
 
@@ -155,24 +155,20 @@ class ArtifactStore:
         await self._remove_expired(newest)
         needed = {*self._needed(), newest}
         for entry in self._quota.beyond(list(self._entries.values()), needed):
-            await self._let_go(entry)
+            with contextlib.suppress(StorageUnavailable, ResourceExhausted):
+                await self._remove(entry)
 
     async def _remove_expired(self, newest: str = "") -> None:
-        """Take what is over from whom it was."""
+        """Take what is over from whom it was; what the disk refuses keeps nothing else."""
         moment, needed = self._retention.monotonic(), {*self._needed(), newest}
         for entry in list(self._entries.values()):
             used = entry.readers or entry.artifact_id in needed
             expired = [] if used else entry.expired(moment)
-            if len(expired) == len(entry.shares):
-                await self._let_go(entry)
-            elif expired:
-                with contextlib.suppress(StorageUnavailable):
+            with contextlib.suppress(StorageUnavailable, ResourceExhausted):
+                if len(expired) == len(entry.shares):
+                    await self._remove(entry)
+                elif expired:
                     await self._disown(entry, expired)
-
-    async def _let_go(self, entry: Entry) -> None:
-        """Delete it; a file that cannot be deleted is logged and keeps nothing else from it."""
-        with contextlib.suppress(StorageUnavailable):
-            await self._remove(entry)
 
     async def _remove(self, entry: Entry) -> None:
         self._entries.pop(entry.artifact_id, None)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from domains.artifact.backends.disk_errors import typed
 from domains.artifact.backends.folder import ArtifactFolder
 from domains.artifact.core import CHUNK_BYTES, ArtifactStore
 from domains.artifact.ports import Needed
@@ -538,3 +539,23 @@ async def test_lists_are_newest_first_and_filtered(
     assert [artifact.artifact_id for artifact in everything.items] == [other, picture]
     assert [artifact.artifact_id for artifact in pictures.items] == [picture]
     assert [artifact.artifact_id for artifact in of_two.items] == [other]
+
+
+async def test_a_full_disk_keeps_nothing_from_going_that_is_over(
+    store: ArtifactStore, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends for one of its owners alone is written down, which takes room."""
+    shared = await keep(store, tmp_path, PNG, owner="ann")
+    await keep(store, tmp_path, PNG, owner="bob")
+    await store.update(Caller("bob", Role.RUN), shared, pinned=True)
+    over = await keep(store, tmp_path, PNG + b"over")
+    clock.moment += timedelta(seconds=61)
+
+    def full(*given: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ArtifactFolder, "note", typed()(full))
+    await store.tidy()
+
+    assert set(store.artifact_ids) == {shared}
+    assert not (tmp_path / "artifacts" / over).exists()
