@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from domains.artifact.core.entries import Entry
 from domains.artifact.errors import LargerThanQuota, TooMuchPinned
+from domains.artifact.ports import Needed
 from domains.rooms import Room
 
 
@@ -15,6 +16,13 @@ def held_bytes(entries: Iterable[Entry], needed: Collection[str] = ()) -> int:
     return sum(
         entry.size_bytes for entry in entries if entry.pinned or entry.artifact_id in needed
     )
+
+
+def staying(needed: Needed, newest: str) -> Callable[[str], bool]:
+    """Says of ids whether they stay: the newest, and what work needs. That is asked again for
+    each that would go, since work is accepted while files are deleted."""
+    before = {*needed(), newest}
+    return lambda artifact_id: artifact_id in before or artifact_id in needed()
 
 
 @dataclass(frozen=True)
@@ -63,18 +71,18 @@ class Quota:
         if not room.has_place_for(owner, entry.size_bytes):
             raise TooMuchPinned(entry.size_bytes, room.limit_for(owner))
 
-    def beyond(self, entries: Sequence[Entry], needed: Collection[str]) -> Iterator[Entry]:
+    def beyond(self, entries: Sequence[Entry], stays: Callable[[str], bool]) -> Iterator[Entry]:
         """What is to go for the rest to be within the quota: the least recently used, except
         what is read, pinned or needed.
 
         Args:
             entries: All, the least recently used first.
-            needed: Ids of those that stay.
+            stays: Whether one of that id stays.
         """
         used = sum(entry.size_bytes for entry in entries)
         for entry in entries:
             if used <= self.size_bytes:
                 return
-            if not (entry.readers or entry.pinned or entry.artifact_id in needed):
+            if not (entry.readers or entry.pinned or stays(entry.artifact_id)):
                 yield entry
                 used -= entry.size_bytes

@@ -16,7 +16,7 @@ from domains.artifact.core.arriving import Space, discard, take
 from domains.artifact.core.changes import check_labels, check_retention
 from domains.artifact.core.entries import Entry, Retention
 from domains.artifact.core.listing import page_of
-from domains.artifact.core.quota import Quota
+from domains.artifact.core.quota import Quota, staying
 from domains.artifact.core.reading import chunks_of, open_at
 from domains.artifact.errors import (
     ArtifactBeingRead,
@@ -153,21 +153,22 @@ class ArtifactStore:
     async def _make_room(self, newest: str) -> None:
         """Keep within the quota, and the newest in any case."""
         await self._remove_expired(newest)
-        needed = {*self._needed(), newest}
-        for entry in self._quota.beyond(list(self._entries.values()), needed):
+        stays = staying(self._needed, newest)
+        for entry in self._quota.beyond(list(self._entries.values()), stays):
             with contextlib.suppress(StorageUnavailable, ResourceExhausted):
                 await self._remove(entry)
 
     async def _remove_expired(self, newest: str = "") -> None:
         """Take what is over from whom it was; what the disk refuses keeps nothing else."""
-        moment, needed = self._retention.monotonic(), {*self._needed(), newest}
+        moment, stays = self._retention.monotonic(), staying(self._needed, newest)
         for entry in list(self._entries.values()):
-            used = entry.readers or entry.artifact_id in needed
-            expired = [] if used else entry.expired(moment)
+            expired = [] if entry.readers else entry.expired(moment)
+            if not expired or stays(entry.artifact_id):
+                continue
             with contextlib.suppress(StorageUnavailable, ResourceExhausted):
                 if len(expired) == len(entry.shares):
                     await self._remove(entry)
-                elif expired:
+                else:
                     await self._disown(entry, expired)
 
     async def _remove(self, entry: Entry) -> None:

@@ -559,3 +559,29 @@ async def test_a_full_disk_keeps_nothing_from_going_that_is_over(
 
     assert set(store.artifact_ids) == {shared}
     assert not (tmp_path / "artifacts" / over).exists()
+
+
+async def test_what_is_needed_by_work_that_comes_while_room_is_made_stays(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Deleting one file takes a while, and work may be accepted meanwhile."""
+    needed: dict[str, tuple[str, ...]] = {}
+
+    class Files(ArtifactFolder):
+        def remove(self, artifact_id: str) -> None:
+            needed[second] = (ME.name,)
+            super().remove(artifact_id)
+
+    for over in (False, True):
+        needed.clear()
+        files = Files(tmp_path / f"artifacts-{over}")
+        store = await opened(files, clock, 20 if over else 10, needed=lambda: needed)
+        first, second = [await keep(store, tmp_path, text) for text in (b"11111", b"22222")]
+        if over:
+            clock.moment += timedelta(seconds=61)
+            await store.tidy()
+        else:
+            await keep(store, tmp_path, b"33333333")
+
+        assert first not in store.artifact_ids
+        assert second in store.artifact_ids, "an accepted request has it as its picture"
