@@ -248,9 +248,11 @@ class ArtifactStore:
     async def _forget_missing(self, artifacts: Iterable[Artifact]) -> bool:
         """Drop those whose files were deleted from outside; whether there were any."""
         names = [artifact.artifact_id for artifact in artifacts]
-        missing = await asyncio.to_thread(self._files.missing, names)
-        for name in missing:
-            self._entries.pop(name, None)
+        if missing := await asyncio.to_thread(self._files.missing, names):
+            async with self._changing:  # what was kept again meanwhile is there
+                missing = await asyncio.to_thread(self._files.missing, missing)
+                for name in missing:
+                    self._entries.pop(name, None)
         return bool(missing)
 
     @property

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -585,3 +585,28 @@ async def test_what_is_needed_by_work_that_comes_while_room_is_made_stays(
 
         assert first not in store.artifact_ids
         assert second in store.artifact_ids, "an accepted request has it as its picture"
+
+
+async def test_what_is_kept_again_while_its_file_is_missed_is_there(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Its file was deleted from outside, and the same picture is drawn again."""
+    missed, go_on = threading.Event(), threading.Event()
+
+    class Files(ArtifactFolder):
+        def missing(self, artifact_ids: Iterable[str]) -> list[str]:
+            found = super().missing(artifact_ids)
+            missed.set()
+            go_on.wait(10)
+            return found
+
+    store = await opened(Files(tmp_path / "artifacts"), clock)
+    name = await keep(store, tmp_path, PNG)
+    (tmp_path / "artifacts" / name).unlink()
+    look = asyncio.create_task(store.look(ME, name))
+    await asyncio.to_thread(missed.wait, 10)
+    await keep(store, tmp_path, PNG)
+    go_on.set()
+
+    assert (await look).artifact_id == name
+    assert await joined(store.read(ME, name)) == PNG
