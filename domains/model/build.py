@@ -199,7 +199,12 @@ def build(
     new_models = NewModels(
         [root for root in settings.model_roots if root not in settings.read_only_model_roots]
     )
-    copies = Copies(catalogue, inspectors, new_models, pickles=settings.convert_pickles)
+    disk = LocalDisk()
+    copies = Copies(
+        *(catalogue, inspectors, new_models),
+        id_of=disk.id_of,
+        pickles=settings.convert_pickles,
+    )
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
     benchmarks = Benchmarks(place, catalogue, runs)
@@ -224,7 +229,7 @@ def build(
             catalogue,
             artifacts,
             new_models,
-            LocalDisk(),
+            disk,
             pickles=settings.convert_pickles,
         ),
         upkeep=upkeep,

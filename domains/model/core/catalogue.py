@@ -22,6 +22,7 @@ from domains.model.errors import (
     MaskNeeded,
     ModelNotFound,
     ModelUnusable,
+    NameTaken,
     NotLoadedAlone,
     PartsBorrowed,
     SearchInvalid,
@@ -188,6 +189,17 @@ class ModelCatalogue:
         if type is not None and model.type is not type:
             raise ModelNotFound.of_type(model, type)
         return model
+
+    async def check_free(self, model_id: str) -> None:
+        """Refuse an id that is taken; ids that differ in case only are one file on Windows.
+
+        Raises:
+            NameTaken: There is a model of that id or alias.
+        """
+        known = await self._contents.known()
+        taken = any(one.lower() == model_id.lower() for one in known)
+        if taken or self._contents.find(model_id) is not None:
+            raise NameTaken(model_id)
 
     async def resolve(
         self,

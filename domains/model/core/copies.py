@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from domains import checks
 from domains.errors import FieldViolation, Reason
 from domains.finishing import finished, unstoppable
 from domains.model.core.catalogue import ModelCatalogue
-from domains.model.errors import InvalidTask, ModelNotFound, NameTaken, PicklesNotConverted
+from domains.model.core.naming import check_new_id
+from domains.model.errors import InvalidTask, NameTaken, PicklesNotConverted
 from domains.model.jobs import ConversionReport, ConvertJob
 from domains.model.ports import NewModel, NewModels
 from domains.model.types import Model, ModelFormat
@@ -31,6 +33,7 @@ class Copies:
         catalogue: Finds the model a request names, and lists the copy.
         inspectors: Read the one and write the other.
         new_models: Where the copy lies until it is whole.
+        id_of: The id of a model that is called so, where it is the only one.
         pickles: Whether pickles are looked into.
     """
 
@@ -40,29 +43,30 @@ class Copies:
         inspectors: JobRunner,
         new_models: NewModels,
         *,
+        id_of: Callable[[str], str],
         pickles: bool,
     ) -> None:
         self._catalogue = catalogue
         self._inspectors = inspectors
         self._new_models = new_models
+        self._id_of = id_of
         self._pickles = pickles
 
     async def source(self, model_id: str, target_model_id: str) -> Model:
         """The model to copy, once the copy's id is known to be free.
 
         Raises:
+            InvalidTask: The copy would get another id.
             ModelNotFound: There is no such model.
             NameTaken: There is one of the target's id.
             PicklesNotConverted: It is a pickle, and the operator wants none opened.
         """
+        InvalidTask.check(check_new_id("target_model_id", target_model_id, self._id_of))
         model = await self._catalogue.get(model_id)
         if model.format is ModelFormat.PICKLE and not self._pickles:
             raise PicklesNotConverted
-        try:
-            await self._catalogue.get(target_model_id, field="target_model_id")
-        except ModelNotFound:
-            return model
-        raise NameTaken(target_model_id)
+        await self._catalogue.check_free(target_model_id)
+        return model
 
     def plan(self, model: Model, work: Work) -> SessionPlan:
         """The session that makes a copy of a model."""

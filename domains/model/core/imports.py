@@ -11,10 +11,11 @@ from pathlib import Path
 from domains.artifact.core import ArtifactStore
 from domains.artifact.types import Artifact
 from domains.clients import Caller
-from domains.errors import FieldViolation, Reason
+from domains.errors import Reason
 from domains.finishing import finished, unstoppable
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.import_rules import check_import, is_folder, published_name
+from domains.model.core.naming import check_new_id
 from domains.model.errors import (
     ImportTooLarge,
     InvalidTask,
@@ -24,14 +25,12 @@ from domains.model.errors import (
 )
 from domains.model.ports import ImportDisk, NewModel, NewModels
 from domains.model.types import ImportRequest, Model, ModelFormat
-from domains.model.views import ModelFilter
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.types import Outcome, Phase, PhaseStarted, SessionKind, TransferProgress
 
 _QUEUE = "model imports"
 _TOLD_EVERY_BYTES = 32 << 20
-_PAGE = 1000
 # Faults of this version, not of the files: they may lie in a root and wait for another.
 _OF_THIS_VERSION = frozenset({Reason.MODEL_FORMAT_UNSUPPORTED, Reason.MODEL_INCOMPATIBLE})
 
@@ -74,11 +73,10 @@ class Imports:
 
         async def prepare() -> SessionPlan:
             check_import(request, pickles=self._pickles)
-            if self._disk.id_of(request.model_id) != request.model_id:
-                rule = "Must be an id that a file of that name gets: shorter, or another end."
-                raise InvalidTask.of(FieldViolation("model_id", Reason.NAME_INVALID, rule))
+            wrong = check_new_id("model_id", request.model_id, self._disk.id_of)
+            InvalidTask.check(wrong)
             files = self._files(caller, request)
-            await self._check_free(request.model_id)
+            await self._catalogue.check_free(request.model_id)
             return SessionPlan(
                 kind=SessionKind.MODEL_IMPORT,
                 device_id="",
@@ -93,17 +91,6 @@ class Imports:
     def _files(self, caller: Caller, request: ImportRequest) -> Sequence[Artifact]:
         return [self._artifacts.get(caller, file.artifact_id) for file in request.files]
 
-    async def _check_free(self, model_id: str) -> None:
-        """Refuse an id that is taken; ids that differ in case only are one file on Windows."""
-        token = ""
-        while True:
-            page = await self._catalogue.list(ModelFilter(), page_size=_PAGE, page_token=token)
-            if any(m.model_id.lower() == model_id.lower() for m in page.items):
-                raise NameTaken(model_id)
-            token = page.next_page_token
-            if not token:
-                return
-
     async def _run(
         self,
         caller: Caller,
@@ -111,7 +98,7 @@ class Imports:
         artifacts: Sequence[Artifact],
         session: Session,
     ) -> Outcome:
-        await self._check_free(request.model_id)
+        await self._catalogue.check_free(request.model_id)
         new = await asyncio.to_thread(self._new_models.begin)
         try:
             await self._fill(session, caller, request, artifacts, new)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from domains import checks
+from domains.errors import FieldViolation, Reason
 from domains.model.errors import ModelNameInvalid, RemoteSourceForbidden
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -25,3 +27,13 @@ def check_model_id(model_id: str, *, field: str = "model_id") -> None:
     violation = checks.name(field, model_id)
     if violation is not None:
         raise ModelNameInvalid(violation)
+
+
+def check_new_id(
+    path: str, model_id: str, id_of: Callable[[str], str]
+) -> FieldViolation | None:
+    """Check that a model that is called so on disk gets that very id; `id_of` says which."""
+    if id_of(model_id) == model_id:
+        return None
+    rule = "Must be an id that a file of that name gets: shorter, or another end."
+    return FieldViolation(path, Reason.NAME_INVALID, rule)

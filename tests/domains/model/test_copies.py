@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from domains.errors import Reason
+from domains.errors import InvalidArgument, Reason
 from domains.model.backends.disk_scanner import DiskScanner
+from domains.model.backends.model_ids import fit
 from domains.model.backends.new_models import NewModels
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.copies import Copies
@@ -25,7 +26,7 @@ def copies(root: Path, *, pickles: bool) -> Copies:
     write_safetensors(root / "ink.safetensors", {"lora_te2_x.lora_up.weight": (8, 8)})
     contents = contents_of(DiskScanner([root]), clock=lambda: datetime.now(UTC))
     catalogue = ModelCatalogue(contents, clock=lambda: datetime.now(UTC))
-    return Copies(catalogue, NOBODY, NewModels([root]), pickles=pickles)
+    return Copies(catalogue, NOBODY, NewModels([root]), id_of=fit, pickles=pickles)
 
 
 async def test_pickles_are_opened_where_the_operator_wants_it(tmp_path: Path) -> None:
@@ -49,3 +50,21 @@ async def test_a_copys_id_is_free_and_its_source_is_there(tmp_path: Path) -> Non
 def test_nothing_is_begun_where_no_root_can_be_written() -> None:
     with pytest.raises(NoWritableRoot):
         NewModels([]).begin()
+
+
+@pytest.mark.parametrize("wanted", ["x" * 120, "ink-2-", "ink-2_"])
+async def test_a_copys_id_is_one_that_its_file_gets(tmp_path: Path, wanted: str) -> None:
+    """Else it would be written, and be there under another id than the one that is told."""
+    assert fit(wanted) != wanted
+    made = copies(tmp_path, pickles=True)
+    with pytest.raises(InvalidArgument) as refused:
+        await made.source("ink", wanted)
+
+    (violation,) = refused.value.violations
+    assert (violation.field, violation.reason) == ("target_model_id", Reason.NAME_INVALID)
+
+
+async def test_a_copys_id_differs_from_others_in_more_than_case(tmp_path: Path) -> None:
+    """The second of the two would have another id than the one that is told."""
+    with pytest.raises(NameTaken):
+        await copies(tmp_path, pickles=True).source("ink", "OLD")
