@@ -274,12 +274,12 @@ class NameTaken(AlreadyExists):
 
 
 class NoWritableRoot(PermissionDenied):
-    """No model folder can be written."""
+    """No model folder can take another model."""
 
     def __init__(self) -> None:
         super().__init__(
-            "None of the server's model folders can be written; give the server one that can "
-            "(model_roots).",
+            "None of the server's model folders can be written and is no model itself; give "
+            "the server one (model_roots).",
             reason=Reason.PATH_OUTSIDE_ROOT,
         )
 

@@ -280,7 +280,8 @@ class NewModels(Protocol):
     """Begins models in the roots. Every method blocks on the disk."""
 
     def begin(self, near: Path | None = None) -> NewModel:
-        """Begin a model in the root `near`, or in the first that can be written.
+        """Begin a model in the root `near`, or in the first that can be written; in none that
+        is a model itself.
 
         Raises:
             NoWritableRoot: There is none.

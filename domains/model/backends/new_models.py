@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from domains.model.backends.diffusers_folder import INDEX_FILE
 from domains.model.errors import NameTaken, NoWritableRoot
 from domains.whole_files import sync_folder
 
@@ -75,6 +76,8 @@ class NewModels:
         """See the port."""
         nearest_first = sorted(self._roots, key=lambda one: one.resolve() != near)
         for root in nearest_first:
-            if root.is_dir() and os.access(root, os.W_OK | os.X_OK):
+            # What lies in a model is of that one.
+            own = os.path.lexists(root / INDEX_FILE)
+            if not own and root.is_dir() and os.access(root, os.W_OK | os.X_OK):
                 return NewModel(root)
         raise NoWritableRoot

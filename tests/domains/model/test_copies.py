@@ -68,3 +68,18 @@ async def test_a_copys_id_differs_from_others_in_more_than_case(tmp_path: Path) 
     """The second of the two would have another id than the one that is told."""
     with pytest.raises(NameTaken):
         await copies(tmp_path, pickles=True).source("ink", "OLD")
+
+
+def test_nothing_is_written_into_a_root_that_is_a_model_itself(tmp_path: Path) -> None:
+    """It would change that model, and be in no catalogue."""
+    model, root = tmp_path / "my-sdxl", tmp_path / "models"
+    for folder in (model, root):
+        folder.mkdir()
+    (model / "model_index.json").write_text("{}")
+    new = NewModels([model, root]).begin(model)
+
+    assert new.folder.parent == root
+    new.discard()
+    with pytest.raises(NoWritableRoot):
+        NewModels([model]).begin()
+    assert [path.name for path in model.iterdir()] == ["model_index.json"]
