@@ -159,13 +159,13 @@ class Upkeep:
             await self._release(model)
             # Whoever had found it before it was withdrawn has opened a session by now.
             self._check_unused(model)
-            async with self._changing:
-                try:
-                    freed = await asyncio.to_thread(self._remover.remove, entry)
-                except OSError as error:
-                    raise _not_done(model, "deleted", error) from error
-            await self._contents.refresh()
-        return freed
+            try:
+                async with self._changing:
+                    return await asyncio.to_thread(self._remover.remove, entry)
+            except OSError as error:
+                raise _not_done(model, "deleted", error) from error
+            finally:  # what broke off half-way may be gone all the same
+                await self._contents.refresh()
 
     def _check_unused(self, model: Model) -> None:
         if users := self._use.open(model.model_id):

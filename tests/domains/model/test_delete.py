@@ -157,6 +157,7 @@ async def test_a_deletion_that_breaks_off_leaves_no_half_model(
         patched.setattr(removal.shutil, "rmtree", breaks)
         refused = await catalogue.refusal(catalogue.upkeep.delete("emoji"))
     assert refused.reason is Reason.STORAGE_UNAVAILABLE
+    assert set(catalogue.contents.now()) == {"ink"}
     again = Catalogue(root)
     assert await again.ids() == {"ink"}
     assert len(within(root / "sub")) == 1
