@@ -50,6 +50,11 @@ def prediction(metadata: Metadata) -> PredictionType | None:
     return _PREDICTIONS.get(metadata.get("modelspec.prediction_type", ""))
 
 
+def prediction_said(prediction: str) -> str:
+    """What the metadata standard calls what a scheduler's configuration calls so."""
+    return "v" if prediction == PredictionType.V_PREDICTION.value else prediction
+
+
 def resolution(metadata: Metadata) -> tuple[int, int]:
     """Width and height in pixels that it was trained for; zeros where it does not say."""
     match = _RESOLUTION.fullmatch(metadata.get("modelspec.resolution", ""))

@@ -15,8 +15,10 @@ from pathlib import Path
 from domains.codec import one_line
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.file_recognition import config_beside
 from domains.model.backends.inspector.layout_change import change_layout
 from domains.model.backends.inspector.progress import Progress
+from domains.model.backends.inspector.rearranged import ZERO_SNR
 from domains.model.backends.inspector.room import check_room
 from domains.model.backends.inspector.safetensors_writer import (
     Copied,
@@ -28,6 +30,8 @@ from domains.model.backends.inspector.safetensors_writer import (
 )
 from domains.model.backends.inspector.stored import StoredTensor, Weights, read_weights
 from domains.model.backends.inspector.weight_files import every_file, holds_tensors, is_pickle
+from domains.model.backends.original_config import OriginalConfig
+from domains.model.backends.spoken_metadata import prediction_said
 from domains.model.jobs import ConversionReport, ConvertJob
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
@@ -111,14 +115,18 @@ def _planned(job: ConvertJob, files: ConfinedFiles, name: str) -> _Plan:
         weights = read_weights(file, pickle=pickle)
     kept = _kept(weights, prune=job.prune and not name)
     wanted = _data_type(job, files, name)
-    copies = in_file_order([_copied(job, name, tensor, wanted) for tensor in kept])
+    # The copy has no configuration beside it: what that says is said in the file.
+    beside = OriginalConfig() if name else config_beside(files)
+    copies = [_copied(job, name, tensor, wanted) for tensor in kept]
+    if beside.zero_terminal_snr and all(tensor.name != ZERO_SNR for tensor in kept):
+        copies.append(Copied(ZERO_SNR, (0,), "F32", ()))
     return _Plan(
         name,
         job.folder / (name or job.file_name),
-        copies,
+        in_file_order(copies),
         len(weights.tensors) - len(kept),
         tuple(weights.left_out),
-        _metadata(weights),
+        _metadata(weights, beside),
     )
 
 
@@ -175,9 +183,11 @@ def _copied(
     return Copied(tensor.name, tensor.shape, data_type, (Source(file, tensor),))
 
 
-def _metadata(weights: Weights) -> dict[str, str]:
+def _metadata(weights: Weights, beside: OriginalConfig) -> dict[str, str]:
     """The header's own texts; libraries ask for the format, people for what is missing."""
     said = {"format": "pt", **weights.metadata}
+    if beside.prediction is not None:
+        said["modelspec.prediction_type"] = prediction_said(beside.prediction.value)
     if weights.left_out:
         said["left_out"] = ", ".join(weights.left_out)
     return said

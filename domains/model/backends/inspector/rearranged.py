@@ -20,11 +20,13 @@ from domains.model.backends.model_card import fit_to_show
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan, Origin
 from domains.model.backends.safetensors_header import ELEMENT_BITS
 from domains.model.backends.sizes import native_size
+from domains.model.backends.spoken_metadata import prediction_said
 from domains.model.types import PredictionType
 from domains.values import TensorDataType
 
 _CARD = "README.md"
-_SAID = {"v_prediction": "v"}
+ZERO_SNR = "ztsnr"
+"""An empty tensor of this name says that the last step is all noise."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def _marks(plan: ModelPlan, kind: CheckpointKind) -> Iterator[str]:
     if predicted == velocity.value and kind.prediction is not velocity:
         yield "v_pred"
     if plan.scheduler_config.get("rescale_betas_zero_snr") is True:
-        yield "ztsnr"
+        yield ZERO_SNR
 
 
 def _metadata(plan: ModelPlan, kind: CheckpointKind) -> dict[str, str]:
@@ -174,7 +176,7 @@ def _metadata(plan: ModelPlan, kind: CheckpointKind) -> dict[str, str]:
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": kind.standard_name,
         "modelspec.resolution": f"{width}x{height}",
-        "modelspec.prediction_type": _SAID.get(predicted, predicted),
+        "modelspec.prediction_type": prediction_said(predicted),
         "modelspec.description": card.description,
         "modelspec.license": card.license,
         "modelspec.tags": ",".join(card.tags),

@@ -296,3 +296,25 @@ def header_of(path: Path) -> dict[str, str]:
     with safe_open(path, "pt") as opened:
         metadata: dict[str, str] = opened.metadata()
     return metadata
+
+
+@pytest.mark.parametrize("data_type", [None, TensorDataType.FLOAT16])
+def test_a_copy_predicts_what_the_configuration_beside_its_source_says(
+    file: Path, tmp_path: Path, data_type: TensorDataType | None
+) -> None:
+    """The copy lies alone: what was said beside the file is said in it."""
+    source, root = tmp_path / "source" / "xl.safetensors", tmp_path / "root"
+    for folder in (source.parent, root):
+        folder.mkdir()
+    shutil.copyfile(file, source)
+    said = "params:\n  parameterization: v\n  rescale_betas_zero_snr: true\n"
+    source.with_suffix(".yaml").write_text(said)
+    place = ModelPlace.of(source)
+    convert(ConvertJob("x", place, root, "y.safetensors", data_type=data_type), Told())
+
+    for folder in (source.parent, root):
+        (model,) = DiskScanner([folder]).scan().models
+        assert model.prediction_type is PredictionType.V_PREDICTION
+        assert model.zero_terminal_snr
+    before, after = (plan_model(files_at(path)) for path in (source, root / "y.safetensors"))
+    assert after.scheduler_config == before.scheduler_config
