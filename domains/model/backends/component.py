@@ -7,11 +7,12 @@ a folder of its own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.bounds import Config
-from domains.model.backends.companion import beside, companion_of
+from domains.model.backends.companion import CONFIGURATION, beside, companion_of
 from domains.model.backends.component_config import read_config
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.derived.config import derived_config
@@ -29,10 +30,11 @@ from domains.model.backends.families.image_prompt import IMAGE_PROMPT
 from domains.model.backends.families.registry import BY_ARCHITECTURE
 from domains.model.backends.families.vae import VAE
 from domains.model.backends.file_recognition import config_beside, recognise_file
+from domains.model.backends.held_files import HELD_FILES
 from domains.model.backends.layouts.stored import Stored
 from domains.model.backends.model_plan import NetworkPlan, Origin, WeightFile
 from domains.model.backends.network_tensors import folder_tensors, network_tensors
-from domains.model.backends.recognition import Recognised
+from domains.model.backends.recognition import Recognised, Tensors, recognise
 from domains.model.backends.recognition.controls import APPLIED
 from domains.model.backends.recognition.encoders import OPENAI_VISION
 from domains.model.backends.safetensors_header import Header, read_header
@@ -83,6 +85,25 @@ def plan_component(files: ConfinedFiles) -> NetworkPlan:
     plan = _of_folder(files) if files.has_folder() else _of_file(files)
     check_weights(plan)
     return plan
+
+
+def held_config(files: ConfinedFiles, tensors: Tensors) -> dict[str, str]:
+    """The configuration beside a file with these tensors as what a header holds, for a copy
+    that has none beside it; empty where the file takes none from there.
+
+    Raises:
+        FailedPrecondition: MODEL_CONFIG_INVALID.
+        PathOutsideRoot: It is a link that leads outside the root.
+        OSError: The machine cannot read it at the moment.
+    """
+    folder = beside(files)
+    given = tensors.metadata.keys() & {HELD_FILES, CONFIGURATION}
+    if given or not folder.has_file(CONFIG_FILE) or not loads_alone(recognise(tensors)):
+        return {}
+    config = read_config(folder, CONFIG_FILE)
+    if _named_class(config) is None:
+        return {}
+    return {HELD_FILES: json.dumps({CONFIG_FILE: json.dumps(config)})}
 
 
 def _of_folder(files: ConfinedFiles) -> NetworkPlan:

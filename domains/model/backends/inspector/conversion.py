@@ -14,6 +14,7 @@ from pathlib import Path
 
 from domains.codec import one_line
 from domains.errors import FailedPrecondition, Reason
+from domains.model.backends.component import held_config
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.file_recognition import config_beside
 from domains.model.backends.inspector.layout_change import change_layout
@@ -31,6 +32,7 @@ from domains.model.backends.inspector.safetensors_writer import (
 from domains.model.backends.inspector.stored import StoredTensor, Weights, read_weights
 from domains.model.backends.inspector.weight_files import every_file, holds_tensors, is_pickle
 from domains.model.backends.original_config import OriginalConfig
+from domains.model.backends.recognition import Tensors
 from domains.model.backends.spoken_metadata import prediction_said
 from domains.model.jobs import ConversionReport, ConvertJob
 from domains.session.jobs import JobContext
@@ -120,13 +122,18 @@ def _planned(job: ConvertJob, files: ConfinedFiles, name: str) -> _Plan:
     copies = [_copied(job, name, tensor, wanted) for tensor in kept]
     if beside.zero_terminal_snr and all(tensor.name != ZERO_SNR for tensor in kept):
         copies.append(Copied(ZERO_SNR, (0,), "F32", ()))
+    metadata = _metadata(weights, beside)
+    if not name:
+        shapes = {tensor.name: tensor.shape for tensor in copies}
+        types = {tensor.name: tensor.data_type for tensor in copies}
+        metadata |= held_config(files, Tensors(shapes, types, metadata))
     return _Plan(
         name,
         job.folder / (name or job.file_name),
         in_file_order(copies),
         len(weights.tensors) - len(kept),
         tuple(weights.left_out),
-        _metadata(weights, beside),
+        metadata,
     )
 
 

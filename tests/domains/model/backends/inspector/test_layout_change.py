@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from domains.errors import DataLoss, FailedPrecondition, Reason, ResourceExhausted
+from domains.model.backends.component import plan_component
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.inspector import layout_change, room
 from domains.model.backends.inspector.conversion import convert
@@ -318,3 +319,26 @@ def test_a_copy_predicts_what_the_configuration_beside_its_source_says(
         assert model.zero_terminal_snr
     before, after = (plan_model(files_at(path)) for path in (source, root / "y.safetensors"))
     assert after.scheduler_config == before.scheduler_config
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_copy_of_a_network_has_the_configuration_beside_its_source(
+    tmp_path: Path, pickled: bool
+) -> None:
+    """Its shapes do not tell by what its latents are scaled."""
+    source, root = tmp_path / "vae", tmp_path / "root"
+    shutil.copytree(DEMO / "vae", source)
+    (weights,) = source.glob("*.safetensors")
+    edit(source / "config.json", scaling_factor=0.5, force_upcast=False)
+    wanted = plan_component(files_at(weights)).config
+    if pickled:
+        torch.save(load_file(weights), source / "vae.bin")
+        weights.unlink()
+        weights = source / "vae.bin"
+    root.mkdir()
+    place = ModelPlace.of(weights)
+    convert(ConvertJob("x", place, root, "y.safetensors"), Told())
+
+    copy = plan_component(files_at(root / "y.safetensors")).config
+    assert copy == wanted
+    assert copy["scaling_factor"] == 0.5
