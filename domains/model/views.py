@@ -69,13 +69,15 @@ class Scan:
 
     `problems` says what was left out and why, without paths, one sentence each. `folders` are
     those that were looked into, by the root they lie in. `unsettled` says that something was
-    being written, on which nothing was said yet.
+    being written, on which nothing was said yet; `late` that a root was being looked through
+    already, so that what is there by now may be missing.
     """
 
     models: tuple[Model, ...]
     problems: tuple[str, ...] = ()
     folders: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
     unsettled: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ class DiskScanner:
             tuple(remark.sentence for remark in remarks),
             {root.path: scan.folders for root, scan in zip(self._roots, scans, strict=True)},
             any(scan.unsettled for scan in scans),
+            any(scan.late for scan in scans),
         )
 
     def again(self, model: Model) -> Model | None:

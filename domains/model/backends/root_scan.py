@@ -38,12 +38,13 @@ class Judged:
 
 @dataclass(frozen=True)
 class RootScan:
-    """What one look through a root found."""
+    """What one look through a root found; `late` as in `Scan`."""
 
     models: tuple[Judged, ...] = ()
     remarks: tuple[Remark, ...] = ()
     folders: tuple[Path, ...] = ()
     unsettled: bool = False
+    late: bool = False
     read_only: bool = False
 
 

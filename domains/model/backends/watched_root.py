@@ -68,8 +68,9 @@ class WatchedRoot:
         """
         wait = 0.0 if self._late else max(deadline - time.monotonic(), 0.0)
         if not self._ended.wait(wait):
-            return self._kept(_SLOW)
-        return self._kept(_FAILED) if self._failed else self._last
+            return replace(self._kept(_SLOW), late=True)
+        found = self._kept(_FAILED) if self._failed else self._last
+        return replace(found, late=self._late)
 
     def _kept(self, why: str) -> RootScan:
         remark = Remark(why, self._root.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from datetime import datetime
@@ -41,6 +42,8 @@ from domains.model.views import (
 from domains.paging import Page, paginate_ordered
 
 _MOST_FITTING = 256
+_ARRIVAL_SECONDS = 600.0
+_BETWEEN_LOOKS_SECONDS = 0.5
 
 
 class ModelCatalogue:
@@ -73,6 +76,23 @@ class ModelCatalogue:
     async def refresh(self, *, full: bool = False) -> RefreshReport:
         """Look through the roots from now on; see `CatalogueContents.refresh`."""
         return await self._contents.refresh(full=full)
+
+    async def arrived(self, model_id: str) -> Model:
+        """A model that was put into a root a moment ago. Where that is being looked through
+        already, the look may have passed its place: wait for another, some minutes at most.
+
+        Raises:
+            DomainError: What `get` raises.
+        """
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + _ARRIVAL_SECONDS
+        await self.refresh()
+        while self._contents.find(model_id) is None and self._contents.scan.late:
+            if loop.time() > latest:
+                break
+            await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
+            await self.refresh()
+        return await self.get(model_id)
 
     async def again(self, model_id: str) -> Model:
         """A model as its own files are now, whatever the last look found: for what shall not

@@ -123,8 +123,7 @@ class Copies:
             await asyncio.to_thread(new.publish, name)
         except NameTaken:
             raise NameTaken(model_id) from None
-        await self._catalogue.refresh()
-        return await self._catalogue.get(model_id)
+        return await self._catalogue.arrived(model_id)
 
 
 def check_copy(model_id: str, target_model_id: str, options: WorkOptions) -> None:

@@ -181,5 +181,4 @@ class Imports:
             await asyncio.to_thread(new.publish, published_name(request))
         except NameTaken:
             raise NameTaken(request.model_id) from None
-        await self._catalogue.refresh()
-        return await self._catalogue.get(request.model_id)
+        return await self._catalogue.arrived(request.model_id)

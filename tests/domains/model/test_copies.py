@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -9,12 +11,16 @@ from typing import Any, cast
 import pytest
 
 from domains.errors import InvalidArgument, Reason
-from domains.model.backends.disk_scanner import DiskScanner
+from domains.model.backends import disk_scanner
+from domains.model.backends.confinement import Root
+from domains.model.backends.disk_scanner import DiskScanner, describe
 from domains.model.backends.model_ids import fit
 from domains.model.backends.new_models import NewModels
+from domains.model.backends.roots import Found
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.copies import Copies
 from domains.model.errors import ModelNotFound, NameTaken, NoWritableRoot, PicklesNotConverted
+from domains.model.types import Model
 from tests.domains.model.disk import write_safetensors
 from tests.fakes.model import contents_of
 
@@ -83,3 +89,28 @@ def test_nothing_is_written_into_a_root_that_is_a_model_itself(tmp_path: Path) -
     with pytest.raises(NoWritableRoot):
         NewModels([model]).begin()
     assert [path.name for path in model.iterdir()] == ["model_index.json"]
+
+
+async def test_what_arrives_while_a_slow_root_is_looked_through_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That look has passed its place already, and nobody waits for the end of it."""
+    go_on = threading.Event()
+
+    def slow(found: Found, root: Root) -> Model:
+        go_on.wait(10)
+        return describe(found, root)
+
+    monkeypatch.setattr(disk_scanner, "describe", slow)
+    write_safetensors(tmp_path / "ink.safetensors", {"lora_te2_x.lora_up.weight": (8, 8)})
+    scanner = DiskScanner([tmp_path], patience=0.05)
+    contents = contents_of(scanner, clock=lambda: datetime.now(UTC))
+    catalogue = ModelCatalogue(contents, clock=lambda: datetime.now(UTC))
+    assert await contents.known() == {}
+    write_safetensors(tmp_path / "new.safetensors", {"lora_te2_x.lora_up.weight": (8, 8)})
+    asyncio.get_running_loop().call_later(0.2, go_on.set)
+
+    assert (await catalogue.arrived("new")).model_id == "new"
+    (tmp_path / "new.safetensors").unlink()
+    with pytest.raises(ModelNotFound):
+        await catalogue.arrived("new")
