@@ -14,6 +14,7 @@ from domains.artifact.core import ArtifactStore, ArtifactUploads, Thumbnails
 from domains.artifact.types import LabelChange
 from domains.clients import caller
 from domains.conversions import seconds, wished
+from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.upload_conversions import (
     header_from_proto,
     opening,
@@ -21,6 +22,10 @@ from domains.upload_conversions import (
     upload_to_proto,
 )
 from domains.uploads import Uploads
+
+_NO_LENGTH = FieldViolation(
+    "length_bytes", Reason.FIELD_OUT_OF_RANGE, "Must be at least 0 bytes; 0 is to the end."
+)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -68,6 +73,8 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         self, request: artifact_pb2.DownloadArtifactRequest, context: Context
     ) -> AsyncIterator[artifact_pb2.DownloadArtifactResponse]:
         artifact_id, offset = request.artifact_id, request.offset_bytes
+        if request.length_bytes < 0:
+            InvalidArgument.check(_NO_LENGTH)
         total = self._store.get(caller(), artifact_id).size_bytes
         async with aclosing(
             self._store.read(caller(), artifact_id, offset=offset, length=request.length_bytes)

@@ -107,6 +107,13 @@ async def test_what_cannot_be_an_id_is_named(stub: Stub) -> None:
     assert (wrong.reason, wrong.fields) == ("NAME_INVALID", ("artifact_id",))
 
 
+async def test_fewer_than_no_bytes_are_not_all_of_them(stub: Stub) -> None:
+    asked = artifact_pb2.DownloadArtifactRequest(artifact_id="0" * 64, length_bytes=-1)
+    wrong = await refusal(anext(aiter(stub.DownloadArtifact(asked, metadata=ME))))
+    assert wrong.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert (wrong.reason, wrong.fields) == ("FIELD_OUT_OF_RANGE", ("length_bytes",))
+
+
 async def test_pages_of_artifacts_end_by_bytes_too(
     stub: Stub, store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
