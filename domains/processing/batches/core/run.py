@@ -15,7 +15,7 @@ from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
 from domains.processing.batches.core.attempt import Attempt
 from domains.processing.batches.core.batch import Batch
 from domains.processing.batches.core.endings import Endings
-from domains.processing.batches.core.groups import goes_with
+from domains.processing.batches.core.groups import goes_with, lacked_room
 from domains.processing.batches.core.items import work_of
 from domains.processing.batches.core.shelf import Shelf
 from domains.processing.batches.ports import BatchDevices
@@ -229,11 +229,14 @@ class BatchRun:
                 self._cancel(attempt)
             await attempt.follow(self._endings)
         except (Unavailable, ResourceExhausted) as error:
-            self._wait_a_while(error)
-            attempt.give_back()
+            if _never_fits(error):
+                await attempt.fail(self._endings, self._means.describe(error))
+            else:
+                self._wait_a_while(error)
+                attempt.give_back()
         except Exception as error:
             await attempt.fail(self._endings, self._means.describe(error))
-        if self._sharing and attempt.child is not None:
+        if self._sharing and (attempt.child is not None or attempt.lacked_room):
             self._batch.group_size.note(worked=not attempt.lacked_room, size=attempt.size)
 
     def _wait_a_while(self, error: DomainError) -> None:
@@ -282,3 +285,9 @@ class BatchRun:
     def _cancel(self, attempt: Attempt) -> None:
         if attempt.child is not None:
             attempt.child.request_cancel(self._session.cancel_reason or Reason.DEADLINE_EXPIRED)
+
+
+def _never_fits(error: DomainError) -> bool:
+    """Whether it needs more memory than there is in all: what is short only for now says when
+    to try again."""
+    return error.retry_after is None and lacked_room(error.failure())

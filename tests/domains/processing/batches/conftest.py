@@ -179,6 +179,8 @@ class Craft:
         self, works: Sequence[tuple[ItemWork, Settled]], priority: Priority
     ) -> SessionRequest:
         """One after another; `oom:N` fails for want of memory among more than N."""
+        if self.refusal is not None:
+            raise self.refusal
         self.groups.append([work.item_id for work, _ in works])
         done: set[str] = set()
 

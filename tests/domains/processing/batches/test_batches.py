@@ -155,6 +155,25 @@ async def test_what_cannot_begin_at_all_has_failed(here: Place) -> None:
     assert (found.failed, found.state) == (1, COMPLETED)
 
 
+@pytest.mark.parametrize("manner", [{}, {"computation": Computation.THROUGHPUT}])
+async def test_what_no_memory_of_the_machine_suffices_for_has_failed(
+    here: Place, manner: dict[str, Any]
+) -> None:
+    """Those after it have their turn; where memory is only short for now, it waits."""
+    here.craft.refusal = ResourceExhausted(
+        "It needs more than there is in all.", reason=Reason.HOST_OUT_OF_MEMORY
+    )
+    found = await ended(here, (await begin(here, batch_of("", "", **manner))).batch_id)
+    assert (found.failed, found.state) == (2, COMPLETED)
+
+    here.craft.refusal = ResourceExhausted(
+        "Memory is tight.", reason=Reason.HOST_OUT_OF_MEMORY, retry_after=0.01
+    )
+    batch = await begin(here, batch_of("", **manner))
+    await asyncio.sleep(0.05)
+    assert [each.state for each in items(here, batch.batch_id)] == [SessionState.QUEUED]
+
+
 async def test_an_item_is_tried_as_often_as_was_asked(here: Place) -> None:
     request = batch_of("fail:2", "fail:3", retry=Retry(3, 0.0))
     batch = await begin(here, request)
