@@ -175,18 +175,27 @@ def completed_options(
     Raises:
         UnusableOptions: Its ending is of another format than is asked for.
     """
-    ending = format_of_suffix(output) if output is not None and names_file(output) else None
-    if output is not None and ending and options.format:
-        wanted = FORMATS.get(options.format.lower())
-        if wanted is not None and wanted != FORMATS[ending]:
-            raise UnusableOptions(
-                f"--format {options.format} does not fit --output {output.name}"
-            )
     previews = options.preview_every
     if previews is None:
         drawn = not as_json and draws_previews(terminal())
         previews = DEFAULT_PREVIEW_STEPS if drawn else 0
-    return replace(options, format=options.format or ending, preview_every=previews)
+    return replace(
+        options, format=fitting_format(options.format, output), preview_every=previews
+    )
+
+
+def fitting_format(asked: str | None, output: Path | None) -> str | None:
+    """The format that is asked for, or else the one that the output's name ends with.
+
+    Raises:
+        UnusableOptions: Its ending is of another format than is asked for.
+    """
+    ending = format_of_suffix(output) if output is not None and names_file(output) else None
+    if output is not None and ending and asked:
+        wanted = FORMATS.get(asked.lower())
+        if wanted is not None and wanted != FORMATS[ending]:
+            raise UnusableOptions(f"--format {asked} does not fit --output {output.name}")
+    return asked or ending
 
 
 def ending_facts(ending: Ending) -> dict[str, object]:

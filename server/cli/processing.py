@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -12,29 +12,33 @@ from PIL import Image, UnidentifiedImageError
 from deviceops.v1 import common_pb2, device_info_pb2, postprocessing_pb2
 from server.cli.before_after import before_after
 from server.cli.chain_steps import parse_step
-from server.cli.choices import choose
+from server.cli.choices import FORMATS, UnusableOptions, choose
 from server.cli.client import Client
 from server.cli.endings import conclude
 from server.cli.exits import Exit
+from server.cli.failures import CallFailed, CallFailure
 from server.cli.following import Follower, Manner
-from server.cli.generation import DEFAULT_OUTPUT, PictureKeeper, picture_of
+from server.cli.generation import DEFAULT_OUTPUT, PictureKeeper, fitting_format, picture_of
 from server.cli.live import draws_previews, terminal
 from server.cli.pictures import SavedPicture
+from server.cli.reporting import show
 from server.cli.views import chosen, picture_facts
 from server.cli.wording import duration, seconds_of
 
 _ROWS = 21
 """Lines that a picture and what came of it take."""
+_OF_ALL = ("UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "CANCELLED")
+"""Refusals that every other picture would meet with as well."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to do with each picture, where, and how its file is made; `quality` None is the
-    contract's. `preview_every` None shows pictures where the terminal can."""
+    """What to do with each picture, where, and how its file is made; `format` None is as
+    the output's name ends, or PNG; `quality` None is the contract's. `preview_every` None shows pictures where the terminal can."""
 
     steps: tuple[str, ...]
     placement: device_info_pb2.DevicePlacement | None = None
-    format: str = "png"
+    format: str | None = None
     quality: int | None = None
     lossless: bool = False
     keep_metadata: bool = False
@@ -53,11 +57,17 @@ def process(
 
     Raises:
         UnusableOptions: The options make no request.
-        CallFailed: The connection was lost, or a picture could not be written.
+        CallFailed: The connection was lost, a picture could not be written, or nothing but
+            one picture was to be done, and that was refused.
     """
     steps = [parse_step(text, picture_of(client)) for text in wanted.steps]
     made = common_pb2.OutputSettings(
-        format=choose(common_pb2.ImageFileFormat, "IMAGE_FILE_FORMAT_", wanted.format),
+        format=choose(
+            common_pb2.ImageFileFormat,
+            "IMAGE_FILE_FORMAT_",
+            fitting_format(wanted.format, output) or "png",
+            FORMATS,
+        ),
         quality=wanted.quality,
         lossless=wanted.lossless,
     )
@@ -68,26 +78,41 @@ def process(
     code = Exit.OK
     for picture in pictures:
         request = postprocessing_pb2.ProcessImageRequest(
-            image=picture_of(client)(picture),
-            steps=steps,
-            output=made,
-            placement=wanted.placement,
+            steps=steps, output=made, placement=wanted.placement
         )
         request.options.request_id = str(uuid.uuid4())
         if previews:
             request.delivery.previews.every_steps = previews
-        ended = _one(
-            client,
-            picture,
-            request,
-            output or DEFAULT_OUTPUT,
-            compared=draws and bool(previews),
-            as_json=as_json,
-        )
+        try:
+            request.image.CopyFrom(picture_of(client)(picture))
+            ended = _one(
+                client,
+                picture,
+                request,
+                output or DEFAULT_OUTPUT,
+                compared=draws and bool(previews),
+                as_json=as_json,
+            )
+        except (CallFailed, UnusableOptions) as error:
+            failure = _failure_of(picture, error) if len(pictures) > 1 else None
+            if failure is None:
+                raise
+            show(failure, json_wanted=as_json)
+            ended = failure.exit
         code = code if code is not Exit.OK else ended
         if ended is Exit.CANCELLED:
             break
     return code
+
+
+def _failure_of(picture: str, error: CallFailed | UnusableOptions) -> CallFailure | None:
+    """Why this picture failed, by its name; None where no other one would work either."""
+    if isinstance(error, UnusableOptions):  # which name it
+        return CallFailure(status="INVALID_ARGUMENT", message=str(error))
+    failure = error.failure
+    if not failure.from_server or failure.status in _OF_ALL:
+        return None
+    return replace(failure, message=f"{picture}: {failure.message}")
 
 
 def _one(

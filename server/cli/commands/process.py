@@ -18,7 +18,12 @@ Output = Annotated[
         "--output", "-o", metavar="PATH", help="Folder, or file; by default the folder out."
     ),
 ]
-Format = Annotated[str, typer.Option("--format", help="png, jpeg, webp or avif.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="png, jpeg, webp or avif; by default as --output ends, or png."
+    ),
+]
 Quality = Annotated[int | None, typer.Option(help="Of JPEG, AVIF and lossy WebP, 1 to 100.")]
 Lossless = Annotated[bool, typer.Option("--lossless", help="WebP without loss.")]
 KeepMetadata = Annotated[
@@ -51,7 +56,7 @@ def process(
         ),
     ] = None,
     output: Output = None,
-    format: Format = "png",
+    format: Format = None,
     quality: Quality = None,
     lossless: Lossless = False,
     keep_metadata: KeepMetadata = False,
@@ -88,7 +93,7 @@ def upscale(
         int, typer.Option(help="Edge of a tile in pixels; 0 is what there is memory for.")
     ] = 0,
     output: Output = None,
-    format: Format = "png",
+    format: Format = None,
     quality: Quality = None,
     lossless: Lossless = False,
     preview_every: PreviewEvery = None,
