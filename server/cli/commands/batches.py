@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BatchId = Annotated[str, typer.Argument(metavar="BATCH")]
 _Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Most to show.")]
+_MOST_OF_A_PAGE = 1000
 
 app = typer.Typer(
     cls=ListingGroup, help="Durable batches: make, list, show, watch or control them."
@@ -48,14 +49,15 @@ def batches(
 
     states = session_filter(SessionWords(state or ())).states
     request = batch_pb2.ListBatchesRequest(
-        states=states, owner=owner, tags=tag or (), page_size=min(limit, 1000)
+        states=states, owner=owner, tags=tag or (), page_size=min(limit, _MOST_OF_A_PAGE)
     )
     found = batch_pb2.ListBatchesResponse()
     with connected(context) as client:
         for page in client.pages(client.processing.ListBatches, request):
-            found.batches.extend(page.batches[: limit - len(found.batches)])
+            found.batches.extend(page.batches)
             found.next_page_token = page.next_page_token
-            if len(found.batches) == limit:
+            request.page_size = min(limit - len(found.batches), _MOST_OF_A_PAGE)
+            if not request.page_size:
                 break
     if as_json:
         write_message(found)
@@ -83,15 +85,16 @@ def show(
 
     states = session_filter(SessionWords(state or ())).states
     request = batch_pb2.GetBatchRequest(
-        batch_id=batch_id, item_states=states, page_size=min(limit, 1000)
+        batch_id=batch_id, item_states=states, page_size=min(limit, _MOST_OF_A_PAGE)
     )
     found = batch_pb2.GetBatchResponse()
     with connected(context) as client:
         for page in client.pages(client.processing.GetBatch, request):
             found.batch.CopyFrom(page.batch)
-            found.items.extend(page.items[: limit - len(found.items)])
+            found.items.extend(page.items)
             found.next_page_token = page.next_page_token
-            if len(found.items) == limit:
+            request.page_size = min(limit - len(found.items), _MOST_OF_A_PAGE)
+            if not request.page_size:
                 break
     if as_json:
         write_message(found)

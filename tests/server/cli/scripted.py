@@ -60,6 +60,7 @@ class ScriptedServer:
         self.model_status = model_pb2.GetModelStatusResponse()
         self.left_out: list[str] = []
         self.sessions: list[session_pb2.Session] = []
+        self.batch_count = 0  # of batches, and of each one's items
         self.others_waiting = 0  # sessions in the queue that the caller may not see
         self.artifacts: dict[str, bytes] = {}
         self.uploads: dict[str, bytearray] = {}  # what has arrived of those not finished

@@ -10,6 +10,7 @@ import grpc
 from deviceops.v1 import (
     artifact_pb2,
     artifact_pb2_grpc,
+    batch_pb2,
     device_pb2,
     device_pb2_grpc,
     inference_pb2,
@@ -114,6 +115,36 @@ class Processing(processing_pb2_grpc.ProcessingServiceServicer):
         return processing_pb2.ListQueueResponse(
             sessions=waiting, total_count=len(waiting) + self._script.others_waiting
         )
+
+    def CreateBatch(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        return batch_pb2.CreateBatchResponse(batch=batch_pb2.Batch(batch_id="bat-1"))
+
+    def AddBatchItems(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        self._script.on_control(request, context)
+        return batch_pb2.AddBatchItemsResponse(batch=batch_pb2.Batch(batch_id="bat-1"))
+
+    def ListBatches(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        first, end = self._page(request, self._script.batch_count)
+        return batch_pb2.ListBatchesResponse(
+            batches=[batch_pb2.Batch(batch_id=f"bat-{at}") for at in range(first, end)],
+            next_page_token=str(end) if end < self._script.batch_count else "",
+        )
+
+    def GetBatch(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        first, end = self._page(request, self._script.batch_count)
+        return batch_pb2.GetBatchResponse(
+            batch=batch_pb2.Batch(batch_id=request.batch_id),
+            items=[batch_pb2.BatchItemStatus(item_id=f"i{at}") for at in range(first, end)],
+            next_page_token=str(end) if end < self._script.batch_count else "",
+        )
+
+    def _page(self, request: Any, count: int) -> tuple[int, int]:
+        first = int(request.page_token or 0)
+        return first, min(first + request.page_size, count)
 
     def PauseSession(self, request: Any, context: Any) -> Any:
         session = self._controlled(request, context, session_pb2.SESSION_STATE_PAUSING)
