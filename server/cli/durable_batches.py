@@ -60,6 +60,7 @@ def create(
     request.items.extend(pieces[0])
     request.keep_open = len(pieces) > 1
     sent = 0
+    batch: batch_pb2.Batch | None = None
     try:
         batch = client.ask(client.processing.CreateBatch, request, timeout=_SEND_SECONDS).batch
         for number, piece in enumerate(pieces[1:], 2):
@@ -71,8 +72,14 @@ def create(
                 client.processing.AddBatchItems, more, timeout=_SEND_SECONDS
             ).batch
     except CallFailed as error:
-        failure = repeatable(error.failure, request.options.request_id)
-        raise CallFailed(_with_lines(failure, path, lines[sent:])) from error
+        failure = error.failure
+        if batch is None:
+            failure = repeatable(failure, request.options.request_id)
+        failure = _with_lines(failure, path, lines[sent:])
+        raise CallFailed(_sent_in_part(failure, batch, request)) from error
+    except KeyboardInterrupt as error:
+        failure = CallFailure(status="CANCELLED", message="Interrupted.")
+        raise CallFailed(_sent_in_part(failure, batch, request)) from error
     return batch
 
 
@@ -129,6 +136,23 @@ def _with_lines(failure: CallFailure, path: Path, lines: Sequence[int]) -> CallF
         if violation.field.startswith(f"items[{at}]")
     }
     return replace(failure, advice="\n".join(filter(None, [failure.advice, *found])))
+
+
+def _sent_in_part(
+    failure: CallFailure,
+    batch: batch_pb2.Batch | None,
+    request: batch_pb2.CreateBatchRequest,
+) -> CallFailure:
+    """With what there is of the batch, which is worked off and waits for the rest."""
+    if batch is None:
+        return failure
+    batch_id = printable(batch.batch_id)
+    advice = (
+        f"Batch {batch_id} has {batch.item_count} items, works them off and waits for more."
+        f" Send the same file, in which those are as they were, with --request-id"
+        f" {request.options.request_id}, or end it: deviceops batch cancel {batch_id}"
+    )
+    return replace(failure, advice="\n".join(filter(None, [failure.advice, advice])))
 
 
 def follow(
