@@ -6,6 +6,7 @@ that `deviceops --help` answers at once. No command imports torch.
 
 from __future__ import annotations
 
+import io
 import sys
 
 from server.early_end import end_at_signals
@@ -15,6 +16,10 @@ def main() -> None:
     """Run the command line with the process's arguments; ends the process."""
     if sys.argv[1:2] == ["serve"]:
         end_at_signals()
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A pipe on Windows has the machine's code page, which lacks most letters of paths.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
     from server.cli.app import app
 

@@ -20,12 +20,18 @@ from tests.server.cli.scripted import ScriptedServer
 ROOT = Path(__file__).parents[3]
 
 
-def _run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
+def _run(
+    *arguments: str, code: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
     start = ["-c", code] if code else ["-m", "server.cli"]
     return subprocess.run(
         [sys.executable, *start, *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'generated/python'}"},  # noqa: TID251
+        env={  # noqa: TID251
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'generated/python'}",
+            **variables,
+        },
         capture_output=True,
         text=True,
         timeout=60,
@@ -90,6 +96,23 @@ def test_a_picture_by_a_real_process(
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert sha256(Path(summary["pictures"][0]["path"]).read_bytes()) == sha256(data)
+
+
+def test_names_that_the_outputs_encoding_lacks_lose_no_picture(
+    scripted: ScriptedServer, own_settings: Path, tmp_path: Path
+) -> None:
+    """As a program on Windows reads it, where a pipe has the code page of the machine."""
+    data = png()
+    scripted.on_generate = lambda request, context: whole(data)
+    folder = tmp_path / "\N{CJK UNIFIED IDEOGRAPH-753B}"
+    where = ("--server", scripted.address)
+
+    done = _run(*where, "generate", "x", "-o", str(folder), PYTHONIOENCODING="cp1252")
+
+    assert done.returncode == 0, done.stderr
+    [picture] = folder.iterdir()
+    assert picture.read_bytes() == data
+    assert f"\\u753b{os.sep}{picture.name}" in done.stdout
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly(
