@@ -97,7 +97,8 @@ def damaged(artifact_id: str, why: str, *, advice: str = "") -> CallFailed:
 
 
 def name_for(result: session_pb2.ImageResult, output: Path, image_count: int) -> Path:
-    """Where a picture goes: into the folder `output`, or as the file it names.
+    """Where a picture goes: into the folder `output`, or as the file it names, with the ending
+    of its own format.
 
     Only numbers, hexadecimal digits and an item's letters of the server's answer become part
     of a name.
@@ -108,11 +109,14 @@ def name_for(result: session_pb2.ImageResult, output: Path, image_count: int) ->
     if not ARTIFACT_ID.fullmatch(result.artifact_id):
         raise _damaged(result, "its artifact id is no SHA-256")
     item = f"{_plain(result.item_id)}-" if result.item_id else ""
+    ending = _ENDINGS.get(result.format, ".img")
     if names_file(output):
+        named = FORMATS[output.suffix.lower().removeprefix(".")]
+        if FORMATS.get(ending.removeprefix("."), named) != named:
+            output = output.with_suffix(ending)
         if image_count <= 1:
             return output
         return output.with_stem(f"{output.stem}-{item}{result.image_index}")
-    ending = _ENDINGS.get(result.format, ".img")
     kind = result.seed if result.HasField("seed") else "control"
     return output / f"{item}{kind}-{result.artifact_id[:12]}{ending}"
 

@@ -275,6 +275,16 @@ def test_a_folder_named_like_a_picture_is_a_folder(tmp_path: Path) -> None:
     assert name_for(result(png()), folder, 1).parent == folder
 
 
+def test_a_file_of_another_format_than_its_name_says_gets_its_own_ending() -> None:
+    """What decides the format may be a stored workflow, or the server."""
+    picture = result(png())
+
+    assert name_for(picture, Path("a.jpg"), 1) == Path("a.png")
+    assert name_for(picture, Path("a.PNG"), 1) == Path("a.PNG")
+    assert name_for(result(png(), format=2), Path("a.jpeg"), 1) == Path("a.jpeg")
+    assert name_for(picture, Path("a.webp"), 2) == Path("a-0.png")
+
+
 def _near(pixel: tuple[int, int, int], wanted: tuple[int, int, int]) -> bool:
     """JPEG changes colours a little."""
     return all(abs(a - b) < 16 for a, b in zip(pixel, wanted, strict=True))
