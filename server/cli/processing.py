@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -16,25 +16,25 @@ from server.cli.choices import FORMATS, UnusableOptions, choose
 from server.cli.client import Client
 from server.cli.endings import conclude
 from server.cli.exits import Exit
-from server.cli.failures import CallFailed, CallFailure
+from server.cli.failures import CallFailed
 from server.cli.following import Follower, Manner
 from server.cli.generation import DEFAULT_OUTPUT, PictureKeeper, fitting_format, picture_of
 from server.cli.live import draws_previews, terminal
 from server.cli.pictures import SavedPicture
 from server.cli.reporting import show
+from server.cli.several import failure_of
 from server.cli.views import chosen, picture_facts
 from server.cli.wording import duration, seconds_of
 
 _ROWS = 21
 """Lines that a picture and what came of it take."""
-_OF_ALL = ("UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "CANCELLED")
-"""Refusals that every other picture would meet with as well."""
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What to do with each picture, where, and how its file is made; `format` None is as
-    the output's name ends, or PNG; `quality` None is the contract's. `preview_every` None shows pictures where the terminal can."""
+    the output's name ends, or PNG; `quality` None is the contract's. `preview_every` None
+    shows pictures where the terminal can."""
 
     steps: tuple[str, ...]
     placement: device_info_pb2.DevicePlacement | None = None
@@ -94,7 +94,7 @@ def process(
                 as_json=as_json,
             )
         except (CallFailed, UnusableOptions) as error:
-            failure = _failure_of(picture, error) if len(pictures) > 1 else None
+            failure = failure_of(picture, error) if len(pictures) > 1 else None
             if failure is None:
                 raise
             show(failure, json_wanted=as_json)
@@ -103,16 +103,6 @@ def process(
         if ended is Exit.CANCELLED:
             break
     return code
-
-
-def _failure_of(picture: str, error: CallFailed | UnusableOptions) -> CallFailure | None:
-    """Why this picture failed, by its name; None where no other one would work either."""
-    if isinstance(error, UnusableOptions):  # which name it
-        return CallFailure(status="INVALID_ARGUMENT", message=str(error))
-    failure = error.failure
-    if not failure.from_server or failure.status in _OF_ALL:
-        return None
-    return replace(failure, message=f"{picture}: {failure.message}")
 
 
 def _one(

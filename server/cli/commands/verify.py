@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from server.cli.commands.options import AsJson, connected
-from server.cli.reporting import reported
+from server.cli.reporting import leave, reported
 
 
 @reported
@@ -20,12 +20,10 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read pictures' marks: who signed that a model made them, and what they were drawn of."""
-    from deviceops.v1 import inference_pb2
     from server.cli.input_image import input_image
-    from server.cli.marks import show, write
+    from server.cli.marks import read, show, write
 
     named = [(each, input_image(each)) for each in pictures]
     with connected(context) as client:
-        ask, request = client.inference.VerifyImage, inference_pb2.VerifyImageRequest
-        found = [(name, client.ask(ask, request(image=image))) for name, image in named]
-    (write if as_json else show)(found)
+        found = read(client, named)
+    leave((write if as_json else show)(found))

@@ -75,6 +75,7 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
         self._script.came(request, context)
         if self._script.marks is None:
             return not_built(context, "VerifyImage")
+        self._script.on_control(request, context)
         return self._script.marks
 
 

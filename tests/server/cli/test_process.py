@@ -20,15 +20,13 @@ from tests.server.cli.scripted import ScriptedServer
 ROOT = Path(__file__).parents[3]
 
 
-def _run(
-    *arguments: str, code: str = "", **variables: str
-) -> subprocess.CompletedProcess[str]:
+def _run(*arguments: str, code: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     start = ["-c", code] if code else ["-m", "server.cli"]
     return subprocess.run(
         [sys.executable, *start, *arguments],
         cwd=ROOT,
-        env={  # noqa: TID251
-            **os.environ,
+        env={
+            **os.environ,  # noqa: TID251
             "PYTHONPATH": f"{ROOT}:{ROOT / 'generated/python'}",
             **variables,
         },

@@ -42,9 +42,7 @@ def test_the_format_is_that_of_the_outputs_ending(
 
 def _but_for_wrong_ones(request: Any, context: Any) -> Iterator[Any]:
     if request.image.inline == b"wrong":
-        refuse(
-            context, grpc.StatusCode.INVALID_ARGUMENT, "Is no picture.", "IMAGE_UNREADABLE"
-        )
+        refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "Is no picture.", "IMAGE_UNREADABLE")
     yield from whole(png())
 
 

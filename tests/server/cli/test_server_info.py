@@ -133,6 +133,31 @@ def test_marks_are_told_one_a_line(
     assert listed[1]["signer"] == "Ann's studio"
 
 
+def test_a_picture_whose_marks_cannot_be_read_keeps_no_other_one(
+    against: Run, scripted: ScriptedServer, picture: Path
+) -> None:
+    """It is named, and what the others say is told all the same."""
+
+    def refused(request: Any, context: Any) -> None:
+        if request.image.artifact_id == "b" * 64:
+            code = grpc.StatusCode.NOT_FOUND
+            refuse(context, code, "There is none.", "ARTIFACT_NOT_FOUND")
+
+    scripted.marks = inference_pb2.VerifyImageResponse(signer="Ann")
+    scripted.on_control = refused
+
+    done = against("verify", picture, "b" * 64, "c" * 64)
+    told = json.loads(against("verify", "b" * 64, picture, "--json").stdout)["pictures"]
+
+    assert done.exit_code == 4
+    assert done.stdout.count("signer:") == 2
+    assert f"picture:        {'c' * 64}" in done.stdout
+    assert f"Error: {'b' * 64}: There is none." in done.stderr
+    assert [each["picture"] for each in told] == ["b" * 64, str(picture)]
+    assert told[0]["error"]["reason"] == "ARTIFACT_NOT_FOUND"
+    assert told[1]["signer"] == "Ann"
+
+
 def test_pictures_that_no_message_holds_are_not_sent(
     against: Run, scripted: ScriptedServer, tmp_path: Path
 ) -> None:
