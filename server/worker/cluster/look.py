@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 
 from domains.codec import decode_json, encode_json
 from domains.device.backends.answers import cleaned, one_line
@@ -21,7 +22,8 @@ from server.worker.cluster.joining import (
 )
 from server.worker.link.machines import Machine, Machines
 
-_MACHINE_SECONDS = 90.0
+# Of all together; the front waits for this process somewhat longer.
+_MACHINES_SECONDS = 90.0
 
 
 def adapters_here() -> bytes:
@@ -41,14 +43,17 @@ def _look(address: str) -> Machines:
     try:
         with joined(address) as cluster:
             begun = [(node, cluster.on_node(node, adapters_here)) for node in cluster.nodes()]
-            return Machines(tuple(_machine(node, reference) for node, reference in begun))
+            latest = time.monotonic() + _MACHINES_SECONDS
+            return Machines(tuple(_machine(*each, latest) for each in begun))
     except ClusterUnreachable as why:
         return Machines(unseen=one_line(str(why)))
 
 
-def _machine(node: Node, reference: object) -> Machine:
+def _machine(node: Node, reference: object, latest: float) -> Machine:
+    """What it answers until `latest`: all look at the same time."""
+    patience = max(latest - time.monotonic(), 0.0)
     try:
-        answer = decode_json(Machine, answer_of(reference, _MACHINE_SECONDS))
+        answer = decode_json(Machine, answer_of(reference, patience))
     except (NodeGone, ValueError) as error:
         return Machine(node.name, (), one_line(f"node {node.name}: {error}"))
     return Machine(node.name, answer.adapters)

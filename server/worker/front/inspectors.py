@@ -152,7 +152,14 @@ class _Inspector:
             raise
         self._offer.hand_over()
         self._thread = threading.Thread(target=self._read, name="inspector", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._process.kill()
+            self._process.wait(_EXIT_SECONDS)
+            self._offer.close()
+            self._process.release()
+            raise
 
     def kill(self) -> None:
         """End it at once."""

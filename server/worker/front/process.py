@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from server.worker.front.output import WorkerOutput
 from server.worker.front.windows_job import KillOnCloseJob
@@ -121,8 +123,7 @@ class WorkerProcess:
 
     def _await_exit(self) -> None:
         if sys.platform != "win32":
-            # Its number is still its own after this, so its children can be found.
-            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            _await_end(self._process.pid)
         else:
             self._process.wait()
         with self._reaping:
@@ -137,6 +138,23 @@ class WorkerProcess:
         else:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _await_end(process_id: int) -> None:
+    """Return once a child has ended; its number is its own still, so that its children can be
+    found by it."""
+    if hasattr(os, "waitid"):
+        os.waitid(os.P_PID, process_id, os.WEXITED | os.WNOWAIT)
+        return
+    kernel: Any = select  # of macOS, where Python has the other one from 3.13 on
+    ended = kernel.kevent(
+        process_id,
+        kernel.KQ_FILTER_PROC,
+        kernel.KQ_EV_ADD | kernel.KQ_EV_ONESHOT,
+        kernel.KQ_NOTE_EXIT,
+    )
+    with contextlib.closing(kernel.kqueue()) as queue, contextlib.suppress(ProcessLookupError):
+        queue.control([ended], 1)  # one that has ended already is no process to it
 
 
 def describe_exit(code: int) -> tuple[str, dict[str, str]]:

@@ -20,6 +20,7 @@ from domains.session.types import Phase, PhaseStarted
 from domains.values import ModelPlace
 from server.worker.front.inspectors import InspectorOptions, Inspectors
 from tests.domains.model.disk import write_safetensors
+from tests.scarcity import NoThreads
 
 PATIENCE_SECONDS = 120.0
 
@@ -123,3 +124,13 @@ def test_one_begins_without_what_other_jobs_need() -> None:
     program = f"import sys, server.worker.child.inspector; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+async def test_without_a_thread_that_reads_none_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = NoThreads(monkeypatch, "worker-output", "worker-exit")
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        await outcome(Inspectors(InspectorOptions()), job(tmp_path))
+    assert threads.refused
+    assert not children()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -12,10 +14,12 @@ from domains.codec import encode_json
 from domains.device.types import DeviceState
 from domains.errors import FailedPrecondition, Reason, Unavailable
 from domains.session.errors import WorkerLost
-from server.worker.cluster.joining import name_of
-from server.worker.front.machines import ClusterMachines
+from server.worker.cluster import look
+from server.worker.cluster.joining import Node, NodeGone, name_of
+from server.worker.front.machines import LOOK_SECONDS, ClusterMachines
 from server.worker.front.restart import RestartRules
 from server.worker.link.machines import Machine, Machines
+from tests.clocks import SteeredTime
 from tests.fakes.device import PROCESSOR, card
 from tests.server.worker.workers import DEVICE, outcome, ready, running, scripted, until
 
@@ -60,6 +64,31 @@ async def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
     adapters, unseen = await ClusterMachines("127.0.0.1:1").look()
     assert adapters == ()
     assert unseen.startswith("No Ray cluster listens at 127.0.0.1:1")
+
+
+def test_nodes_that_do_not_answer_take_nothing_from_those_that_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The front waits for one look at all of them."""
+    clock = SteeredTime()
+    cluster = SimpleNamespace(
+        nodes=lambda: [Node(name, name) for name in ("silent", "mute", "there")],
+        on_node=lambda node, function: node.name,
+    )
+
+    def answer(name: str, patience: float) -> bytes:
+        if name == "there":
+            return encode_json(Machine("here", (PROCESSOR,)))
+        clock.move(patience)
+        raise NodeGone("Its node does not answer.")
+
+    monkeypatch.setattr(look, "joined", lambda address: contextlib.nullcontext(cluster))
+    monkeypatch.setattr(look, "answer_of", answer)
+    monkeypatch.setattr(look, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    began = clock.seconds
+    found = look._look("head:1").machines
+    assert [bool(machine.adapters) for machine in found] == [False, False, True]
+    assert clock.seconds - began < LOOK_SECONDS
 
 
 @pytest.mark.parametrize(
