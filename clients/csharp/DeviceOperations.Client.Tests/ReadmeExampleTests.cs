@@ -31,6 +31,7 @@ public sealed class ReadmeExampleTests
                 }
                 else if (happened.ImageChunk is { } chunk)
                 {
+                    picture.SetLength(chunk.OffsetBytes); // 0 once more if its work began anew
                     chunk.Data.WriteTo(picture);
                 }
             });
