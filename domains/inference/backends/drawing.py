@@ -18,7 +18,6 @@ from domains.inference.backends.control import Control
 from domains.inference.backends.decoding import check_latents, finite, non_finite
 from domains.inference.backends.denoise import Conditioning, StepState, all_of, denoise
 from domains.inference.backends.denoiser_use import DenoiserUse
-from domains.inference.backends.device import data_type_of
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.finishing import Finishing
 from domains.inference.backends.image_prompts import ReadPrompts
@@ -37,7 +36,7 @@ from domains.inference.backends.telling import StepTelling
 from domains.inference.backends.through_vae import ThroughVae
 from domains.inference.backends.vae_run import Tiling
 from domains.inference.backends.ways import Ways
-from domains.inference.backends.widening import can_widen
+from domains.inference.backends.widening import can_widen, degradation
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
 from domains.inference.types import (
     GenerationSettings,
@@ -51,7 +50,7 @@ from domains.session.types import (
     PhaseStarted,
     TextEncoded,
 )
-from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart
+from domains.values import Degradation, DegradationKind, ModelOrigin
 
 
 @dataclass
@@ -273,9 +272,7 @@ class Drawing:
             if not can_widen(model):
                 raise non_finite()
             loops.begin_again(widened=True)
-        name = data_type_of(model.unet_numerics.data_type).value
-        detail = f"Denoised in float32, as {name} overflowed."
-        self._note([Degradation(DegradationKind.DATA_TYPE, detail, ModelPart.DENOISER)])
+        self._note([degradation(model, "Denoised")])
         with self.use.in_float32() as roomy:
             if not roomy:
                 raise non_finite()

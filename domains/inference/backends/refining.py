@@ -12,7 +12,6 @@ import torch
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.decoding import check_latents, finite, non_finite
 from domains.inference.backends.denoise import Conditioning, StepState, denoise
-from domains.inference.backends.device import data_type_of
 from domains.inference.backends.latents import Noise
 from domains.inference.backends.loops import Loop, PictureLoops
 from domains.inference.backends.parts import Parts
@@ -24,7 +23,7 @@ from domains.inference.backends.sources import Sources
 from domains.inference.backends.speed import settle_denoiser
 from domains.inference.backends.start import Start
 from domains.inference.backends.telling import StepTelling
-from domains.inference.backends.widening import can_widen, in_float32
+from domains.inference.backends.widening import can_widen, degradation, in_float32
 from domains.inference.types import GenerationSettings, PrecisionMode, RefinerMode, resolved
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted, TextEncoded
@@ -134,9 +133,7 @@ class Refining:
             raise non_finite()
         begun.loops.forget_last()
         begun.noise.go_back(states)
-        name = data_type_of(model.unet_numerics.data_type).value
-        detail = f"Refined in float32, as {name} overflowed."
-        self.note([Degradation(DegradationKind.DATA_TYPE, detail, ModelPart.DENOISER)])
+        self.note([degradation(model, "Refined")])
         with in_float32(model) as roomy:
             if not roomy:
                 raise non_finite()

@@ -11,15 +11,24 @@ from torch import nn
 
 from domains.device.backends import faults
 from domains.inference.backends.compilation import without_compiled_code
-from domains.inference.backends.device import Numerics
+from domains.inference.backends.device import Numerics, data_type_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.precision import apply
 from domains.inference.backends.second_try import with_room
+from domains.values import Degradation, DegradationKind, ModelPart
 
 
 def can_widen(model: LoadedModel) -> bool:
     """Whether the UNet computes in a type that has less room than float32."""
     return model.unet_numerics.data_type is not torch.float32
+
+
+def degradation(model: LoadedModel, done: str) -> Degradation:
+    """What is told of work that is done in float32 in place of the UNet's type now; `done` says
+    what as the first word."""
+    name = data_type_of(model.unet_numerics.data_type).value
+    detail = f"{done} in float32, as {name} overflowed."
+    return Degradation(DegradationKind.DATA_TYPE, detail, ModelPart.DENOISER)
 
 
 @contextmanager

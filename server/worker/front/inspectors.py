@@ -155,10 +155,8 @@ class _Inspector:
         try:
             self._thread.start()
         except RuntimeError:
-            self._process.kill()
-            self._process.wait(_EXIT_SECONDS)
-            self._offer.close()
-            self._process.release()
+            self.kill()
+            self.release()
             raise
 
     def kill(self) -> None:
@@ -169,7 +167,8 @@ class _Inspector:
         """Wait for its end, and let go of what was its."""
         self._process.wait(_EXIT_SECONDS)
         self._offer.abandon()
-        self._thread.join(_EXIT_SECONDS)
+        if self._thread.ident is not None:  # the system had one for it
+            self._thread.join(_EXIT_SECONDS)
         self._offer.close()
         self._process.release()
 
