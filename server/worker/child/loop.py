@@ -39,7 +39,13 @@ from server.worker.child.run import Run, RunContext, UnheardContext
 from server.worker.child.unexpected import failure_of_unexpected
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkClosed, OversizedFrame, connect
-from server.worker.link.exits import EXIT_CANNOT_START, EXIT_OK, EXIT_ORPHANED, EXIT_STICKY
+from server.worker.link.exits import (
+    EXIT_CANNOT_START,
+    EXIT_OK,
+    EXIT_ORPHANED,
+    EXIT_STICKY,
+    leave,
+)
 from server.worker.link.start_record import StartRecord
 
 _PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pillow")
@@ -72,7 +78,7 @@ def main(build: PartsFactory) -> None:
         code = Worker(record, connect(record.address, record.key)).work(build)
     except LinkClosed:
         code = EXIT_ORPHANED
-    _leave(code)
+    leave(code)
 
 
 class _Attention:
@@ -170,7 +176,7 @@ class Worker:
             self._pulse.tell()
         self._send(frame)
         if isinstance(frame.answer, Failure) and frame.answer.reason is Reason.DEVICE_LOST:
-            _leave(EXIT_STICKY)
+            leave(EXIT_STICKY)
 
     def _cannot_start(self, error: DomainError) -> int:
         self._send(frames.CannotStart(error.failure(), _traceback()))
@@ -212,11 +218,11 @@ class Worker:
             while True:
                 self._obey(frames.decode_to_worker(self._link.receive()))
         except (LinkClosed, OversizedFrame):
-            _leave(EXIT_ORPHANED)
+            leave(EXIT_ORPHANED)
         except Exception:
             # Without orders the process could neither be used nor stopped.
             _log.exception("reading orders failed")
-            _leave(EXIT_ORPHANED)
+            leave(EXIT_ORPHANED)
 
     def _obey(self, order: frames.ToWorker) -> None:
         match order:
@@ -254,7 +260,7 @@ class Worker:
         try:
             self._link.send(encode(frame))
         except LinkClosed:
-            _leave(EXIT_ORPHANED)
+            leave(EXIT_ORPHANED)
 
 
 def _refusal(error: Exception) -> DomainError:
@@ -289,12 +295,6 @@ def _nothing() -> None:
 def _traceback() -> str:
     # Its end says what happened.
     return traceback.format_exc()[-frames.LONGEST_TRACEBACK :]
-
-
-def _leave(code: int) -> None:
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(code)
 
 
 def _versions() -> dict[str, str]:

@@ -32,7 +32,7 @@ from server.worker.cluster.node_worker import Heard, NodeWorker
 from server.worker.cluster.same_models import SameModels
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkClosed, OversizedFrame, connect
-from server.worker.link.exits import EXIT_NODE_GONE, EXIT_ORPHANED
+from server.worker.link.exits import EXIT_NODE_GONE, EXIT_ORPHANED, leave
 from server.worker.link.pictures import file_name
 from server.worker.link.start_record import StartRecord
 
@@ -141,13 +141,13 @@ class Carrier:
                 else:
                     self._call("send", frame)
         except (LinkClosed, OversizedFrame):
-            _leave(EXIT_ORPHANED)
+            leave(EXIT_ORPHANED)
         except NodeGone as why:
             _log.error("%s", why)
-            _leave(EXIT_NODE_GONE)
+            leave(EXIT_NODE_GONE)
         except Exception:
             _log.exception("passing orders on failed")
-            _leave(EXIT_ORPHANED)
+            leave(EXIT_ORPHANED)
 
     def _pass_run(self, order: frames.RunOrder) -> None:
         """Bring what the run reads, then the order; or say why it cannot be run there."""
@@ -201,7 +201,7 @@ def main(address: str, node: str) -> None:
     try:
         link = connect(record.address, record.key)
     except LinkClosed:
-        _leave(EXIT_ORPHANED)
+        leave(EXIT_ORPHANED)
     _end_as(_carry(link, record, address, node))
 
 
@@ -229,13 +229,7 @@ def _end_as(code: int) -> None:
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
-    _leave(code)
-
-
-def _leave(code: int) -> None:
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(code)
+    leave(code)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ class Front:
 @pytest.fixture
 def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
     monkeypatch.setattr(node_worker, "worker_command", scripted)
-    monkeypatch.setattr(carrier, "_leave", lambda code: None)  # not this process
+    monkeypatch.setattr(carrier, "leave", lambda code: None)  # not this process
     monkeypatch.setattr(node_worker.tempfile, "tempdir", str(tmp_path))
     front = Front(tmp_path / "here")
     yield front
