@@ -7,7 +7,6 @@ This is the only file that reads the environment; everything else receives value
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from server import config_paths
 from server.cluster_address import checked_ray_address
 from server.config_sources import (
     ConfigError,
@@ -68,42 +68,7 @@ def _default_model_roots(values: dict[str, Any]) -> tuple[Path, ...]:
     return (bundled, own) if bundled.is_dir() else (own,)
 
 
-def _absolute(path: Path) -> Path:
-    try:
-        str(path).encode()
-        found = Path(os.path.abspath(path.expanduser()))
-    except UnicodeEncodeError:
-        # It goes into logs and answers, which are UTF-8.
-        raise ValueError(f"{str(path)!a} is not UTF-8; use another name") from None
-    except RuntimeError:
-        raise ValueError(f"{path.parts[0]} is nobody's home here") from None
-    if "\0" in str(path):
-        raise ValueError("a path has no NUL characters")
-    return found
-
-
-def _split_paths(value: object) -> object:
-    """Folders separated as in PATH, or a JSON list."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return json.loads(value)
-    return [part for part in value.split(os.pathsep) if part]
-
-
-def _split_pairs(value: object) -> object:
-    """`kind=path` pairs separated as in PATH, or a JSON object."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("{"):
-        return json.loads(value)
-    pairs = [part.partition("=") for part in value.split(os.pathsep) if part]
-    if any(not separator for _, separator, _ in pairs):
-        raise ValueError("expected kind=path pairs")
-    return {kind.strip(): path for kind, _, path in pairs}
-
-
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+AbsolutePath = Annotated[Path, AfterValidator(config_paths.absolute)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -135,10 +100,10 @@ class Settings(BaseModel):
     runtime_dir: AbsolutePath = Field(default_factory=_default_runtime_dir)
     """Holds the access token and the port file."""
     model_roots: Annotated[
-        tuple[AbsolutePath, ...], BeforeValidator(_split_paths), Field(min_length=1)
+        tuple[AbsolutePath, ...], BeforeValidator(config_paths.split_paths), Field(min_length=1)
     ] = Field(default_factory=_default_model_roots)
     read_only_model_roots: Annotated[
-        tuple[AbsolutePath, ...], BeforeValidator(_split_paths)
+        tuple[AbsolutePath, ...], BeforeValidator(config_paths.split_paths)
     ] = ()
     """Model roots in which nothing is changed or deleted, whatever the system allows."""
     default_model: str = ""
@@ -236,9 +201,9 @@ class Settings(BaseModel):
     cpu_hang_seconds: Seconds = 900
     """The same on a processor, where one step of a large model takes minutes."""
     worker_start_seconds: Seconds = 120
-    worker_python: Annotated[Mapping[str, AbsolutePath], BeforeValidator(_split_pairs)] = Field(
-        default_factory=dict
-    )
+    worker_python: Annotated[
+        Mapping[str, AbsolutePath], BeforeValidator(config_paths.split_pairs)
+    ] = Field(default_factory=dict)
     """Interpreter by device kind ("directml"); kinds not named use the server's own."""
 
     tls_certificate: AbsolutePath | None = None
@@ -276,18 +241,21 @@ class Settings(BaseModel):
     def _check_files(self) -> Self:
         for name in _FILES:
             path = getattr(self, name)
-            if path is not None and not path.is_file():
+            if path is not None and not config_paths.is_file(name, path):
                 raise ValueError(f"{name}: there is no such file")
         for kind, path in self.worker_python.items():
             if kind not in DEVICE_KINDS:
                 raise ValueError(f"worker_python: {kind} is none of {', '.join(DEVICE_KINDS)}")
-            if not path.is_file():
+            if not config_paths.is_file("worker_python", path):
                 raise ValueError(f"worker_python: no interpreter for {kind} at that path")
         for path in self.read_only_model_roots:
             if path not in self.model_roots:
                 raise ValueError(f"read_only_model_roots: {path} is none of model_roots")
         if "model_roots" in self.model_fields_set:
-            missing = [str(root) for root in self.model_roots if not root.is_dir()]
+            found = {
+                root: config_paths.is_folder("model_roots", root) for root in self.model_roots
+            }
+            missing = [str(root) for root in self.model_roots if not found[root]]
             if missing:
                 raise ValueError(f"model_roots: no such folder: {', '.join(missing)}")
         return self

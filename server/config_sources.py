@@ -42,14 +42,16 @@ def environment_layer(
 
 
 def file_layer(model: type[BaseModel], path: Path, *, required: bool) -> Layer:
-    """Values from a TOML file. Paths in it are relative to its folder.
+    """Values from a TOML file. Paths in it are relative to its folder; an empty one is as none.
 
     Raises:
         ConfigError: It cannot be read, or is missing although required.
     """
     try:
         path = path.expanduser()
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(
+            path.read_text(encoding="utf-8-sig")
+        )  # as Windows' editors save it
     except RuntimeError:
         raise ConfigError(f"{path}: {path.parts[0]} is nobody's home here") from None
     except FileNotFoundError:
@@ -62,7 +64,10 @@ def file_layer(model: type[BaseModel], path: Path, *, required: bool) -> Layer:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     _refuse_unknown(values.keys() - model.model_fields.keys(), f"{path}: ")
     for name in values.keys() & _path_fields(model):
-        values[name] = _anchored(values[name], path.absolute().parent)
+        if values[name] == "":
+            del values[name]
+        else:
+            values[name] = _anchored(values[name], path.absolute().parent)
     return Layer(values, dict.fromkeys(values, str(path)))
 
 

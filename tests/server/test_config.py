@@ -11,6 +11,8 @@ import pytest
 from server import cluster_address, config, listen
 from server.config import ConfigError, Settings
 
+NOT_LOOKED_AT = "x" * 300  # as what lies in a folder that one may not enter
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -84,6 +86,12 @@ def test_config_flag_names_the_file(tmp_path: Path) -> None:
         ("read_only_model_roots = ['/elsewhere']", "none of model_roots"),
         ("model_roots = ['no-such-folder']", "no such folder"),
         ("tls_certificate = 'missing.pem'", "tls_certificate: there is no such file"),
+        (f"tls_key = '{NOT_LOOKED_AT}'", "tls_key: .* cannot be looked at: "),
+        (
+            f"worker_python = {{cpu = '{NOT_LOOKED_AT}'}}",
+            "worker_python: .* cannot be looked at",
+        ),
+        (f"model_roots = ['{NOT_LOOKED_AT}']", "model_roots: .* cannot be looked at: "),
         ("log_format = 'xml'", "log_format"),
         ("allocation_quota_bytes = -1", "allocation_quota_bytes"),
         ("pressure_high = 0.96", "pressure_critical: must rise"),
@@ -135,6 +143,20 @@ def test_missing_file_is_an_error_only_when_named(
     monkeypatch.delenv("DEVICEOPS_CONFIG")
     monkeypatch.setattr("platformdirs.user_config_path", lambda *_, **__: tmp_path / "none")
     assert config.load().port == 50051
+
+
+def test_a_file_may_begin_with_the_mark_that_editors_of_windows_put_there(
+    tmp_path: Path,
+) -> None:
+    write_toml(tmp_path, "\ufeffport = 7")
+    assert config.load().port == 7
+
+
+def test_an_empty_path_in_a_file_is_as_none(tmp_path: Path) -> None:
+    write_toml(tmp_path, "data_dir = ''\nprovenance_certificate = ''")
+    settings = config.load()
+    assert settings.data_dir == Settings().data_dir
+    assert settings.provenance_certificate is None
 
 
 def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
