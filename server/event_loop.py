@@ -37,23 +37,29 @@ class Threads(Executor):
 
     Args:
         count: How many; fewer where the system gives no more.
+        name: What they are called.
 
     Raises:
         NoThreads: It gives none.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, name: str = "work") -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._ended = False
         self.count = 0
-        with contextlib.suppress(RuntimeError, MemoryError):
+        try:
             for number in range(count):
-                threading.Thread(target=self._do, name=f"work-{number}", daemon=True).start()
+                threading.Thread(target=self._do, name=f"{name}-{number}", daemon=True).start()
                 self.count += 1
-        if self.count == 0:
-            raise NoThreads("The system gives the server no threads; raise its limit.")
+        except (RuntimeError, MemoryError) as error:
+            if self.count == 0:
+                why = "The system gives the server no threads; raise its limit."
+                raise NoThreads(why) from error
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Have a thread call `fn` when one is free."""
+        """Have a thread call `fn` when one is free; raises RuntimeError once shut down."""
+        if self._ended:
+            raise RuntimeError("these threads were told to end")
         future: Future[T] = Future()
 
         def call() -> None:
@@ -69,6 +75,7 @@ class Threads(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads when they have done what waits; none is waited for."""
+        self._ended = True
         for _ in range(self.count):
             self._work.put(None)
 

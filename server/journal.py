@@ -23,6 +23,7 @@ from domains.session.errors import ShuttingDown
 from domains.session.records import KeptSession
 from domains.shortages import shortage_of
 from server import journal_rows
+from server.event_loop import Threads
 from server.history import HistoryTables
 from server.journal_file import JournalFile, look
 from server.journal_records import KindOfRecords, RecordTable
@@ -47,7 +48,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        # One that a disk holds up must not hold up the end of the process.
+        self._thread = Threads(1, "journal")
         self._file = JournalFile(path, self._take_up)
         self._tables: HistoryTables | None = None  # of the file, once it was opened
         self._records = RecordTable(self._file, self._thread.submit, _not_accepted)

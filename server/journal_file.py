@@ -63,7 +63,7 @@ class JournalFile:
             try:
                 self._connect()
                 write()
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, OSError, MemoryError) as error:
                 self.close()
                 if attempt == 2 or not _unusable(error):
                     return self._complain(error)
@@ -141,7 +141,7 @@ class JournalFile:
             error.__cause__ = _write_problem(self._path.parent)
         if not self._complained:
             self._complained = True
-            _log.error("journal_not_written", why=str(error))
+            _log.error("journal_not_written", why=str(error) or type(error).__name__)
         return error
 
 

@@ -64,6 +64,15 @@ def test_without_any_thread_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         Threads(8)
 
 
+def test_what_is_asked_for_after_their_end_is_refused() -> None:
+    threads = Threads(1)
+    done = threads.submit(lambda: 5)
+    threads.shutdown()
+    assert done.result(60) == 5
+    with pytest.raises(RuntimeError, match="told to end"):
+        threads.submit(lambda: 5)
+
+
 def test_a_thread_that_hangs_does_not_hold_up_the_end() -> None:
     code = (
         "import asyncio, threading\n"

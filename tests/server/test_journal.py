@@ -99,6 +99,20 @@ def test_closing_twice_is_harmless(reopened: Reopen) -> None:
     journal.close()
 
 
+def test_a_disk_that_hangs_does_not_hold_up_the_end(path: Path) -> None:
+    code = (
+        "import sys, threading, time\n"
+        "from pathlib import Path\n"
+        "from server.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "journal.open()\n"
+        "journal._thread.submit(threading.Event().wait)\n"
+        "threading.Thread(target=journal.close, daemon=True).start()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], timeout=60)
+    assert done.returncode == 0
+
+
 def test_history_survives_as_it_was(reopened: Reopen) -> None:
     journal = reopened()
     write(journal, NOW - 1, READING, Reading(Place(), 5))

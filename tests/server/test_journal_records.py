@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from domains import failpoints
 from domains.codec import encode
 from domains.errors import Reason, ResourceExhausted, Unavailable
 from domains.records import Records
@@ -174,6 +175,23 @@ async def test_a_full_disk_takes_no_session_and_an_end_waits_for_it(
 def _fields(session_id: str) -> dict[str, object]:
     plain: dict[str, object] = msgspec.msgpack.decode(record(session_id))
     return plain
+
+
+async def test_without_memory_a_session_is_refused_and_the_next_is_taken(
+    path: Path, reopened: Reopen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lack(name: str) -> None:
+        raise MemoryError  # as sqlite3 does where SQLite has none
+
+    journal = reopened()
+    with monkeypatch.context() as lacking:
+        lacking.setattr(failpoints, "reach", lack)
+        with pytest.raises(ResourceExhausted) as caught:
+            async with asyncio.timeout(20):
+                await sessions(journal).accept("first", record("first"))
+    assert caught.value.reason is Reason.HOST_OUT_OF_MEMORY
+    await sessions(journal).accept("second", record("second"))
+    assert rows(path) == ["second"]
 
 
 async def test_a_file_that_is_deleted_is_written_anew(path: Path, reopened: Reopen) -> None:
