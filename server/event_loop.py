@@ -122,7 +122,7 @@ def _children_watched(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
     Whoever runs a loop of another kind afterwards finds what was there before.
     """
-    if sys.platform != "linux" or sys.version_info >= (3, 12):
+    if sys.platform != "linux" or sys.version_info >= (3, 12) or not _has_pidfd():
         yield
         return
     before = asyncio.get_child_watcher()
@@ -133,6 +133,16 @@ def _children_watched(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         yield
     finally:
         asyncio.set_child_watcher(before)
+
+
+def _has_pidfd() -> bool:
+    """Whether the system lets processes be watched so: Linux before 5.3, as of RHEL 8, and some
+    containers do not."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def _share_heaps() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import subprocess
 import sys
 import threading
@@ -96,3 +98,19 @@ def test_processes_are_awaited_without_threads(monkeypatch: pytest.MonkeyPatch) 
     before = asyncio.get_child_watcher()
     assert run(main()) == 7
     assert asyncio.get_child_watcher() is before
+
+
+def test_processes_are_awaited_where_the_system_has_no_handles_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(process_id: int) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    async def main() -> int | None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "raise SystemExit(7)"
+        )
+        return await process.wait()
+
+    monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
+    assert run(main()) == 7
