@@ -23,6 +23,8 @@ from domains.session.records import SESSION_KIND, KeptSession, record_in
 Row = tuple[Any, ...]
 
 _MOST_BYTES = 1 << 48  # of one memory: sums over a day's rows stay within 64 bits
+# A key may have a path in it, each of whose 4096 bytes is quoted by three characters at most.
+_LONGEST_KEY = 1 << 14
 _Resolution = Literal[1, 60, 3_600]
 _Start = Annotated[int, Meta(ge=0, le=1 << 37)]  # a moment that has a date
 _Samples = Annotated[int, Meta(ge=0, le=4 * 3_600)]
@@ -31,7 +33,7 @@ _Sum = Annotated[int, Meta(ge=0, le=_MOST_BYTES * 4 * 3_600)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
 
 FACT = tuple[
-    Annotated[str, Meta(min_length=1, max_length=1_000)],
+    Annotated[str, Meta(min_length=1, max_length=_LONGEST_KEY)],
     Annotated[bytes, Meta(max_length=1 << 22)],
 ]
 INTERVAL = tuple[Name, _Resolution, _Start, _Samples, _Bytes, _Sum, _Share | None, Count, Count]

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -91,6 +92,13 @@ def test_facts_survive(reopened: Reopen) -> None:
     again = reopened()
     assert again.get("default_device") == b"cuda:0"
     assert again.get("empty") == b""
+
+
+def test_a_fact_about_a_file_of_the_longest_path_survives(path: Path, reopened: Reopen) -> None:
+    key = "model.sha256 " + quote("\u68ee" * (4096 // 3))
+    reopened().put(key, b"known")
+    assert reopened().get(key) == b"known"
+    assert not set_aside(path)
 
 
 def test_closing_twice_is_harmless(reopened: Reopen) -> None:
