@@ -23,6 +23,7 @@ _ADVICE = {
     errno.EROFS: "its disk takes no changes",
     errno.EACCES: "give it to the server's user",
     errno.EPERM: "give it to the server's user",
+    errno.ENOLCK: "its file system gives no locks, so choose another with --data-dir",
 }
 
 _log = logging.getLogger("deviceops.files")

@@ -7,6 +7,7 @@ it for a moment.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -19,6 +20,8 @@ NAME = "server.lock"
 _FAR_BYTE = 1 << 30  # Windows locks bytes, and locked bytes cannot be read: not the pid
 _WAIT_SECONDS = 10.0
 _AGAIN_SECONDS = 0.02
+# What the systems say of a lock that is held; some file systems have none to give.
+_HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
 
 
 class FolderInUse(Exception):
@@ -38,14 +41,17 @@ class FolderLock:
 
         Raises:
             FolderInUse: Somebody else holds it.
-            OSError: What lies in the lock's place is no regular file, or cannot be opened.
+            OSError: What lies in the lock's place is no regular file, or cannot be opened or
+                locked.
         """
         self._descriptor = open_regular(folder / NAME, os.O_RDWR | os.O_CREAT)
         try:
             _lock(self._descriptor)
-        except OSError:
+        except OSError as error:
             holder = os.read(self._descriptor, 20)
             os.close(self._descriptor)
+            if error.errno not in _HELD:
+                raise
             raise FolderInUse(folder, int(holder) if holder.isdigit() else 0) from None
         with contextlib.suppress(OSError):  # a full disk: the lock holds, without a name
             os.ftruncate(self._descriptor, 0)
@@ -53,7 +59,8 @@ class FolderLock:
 
     def release(self) -> None:
         """Let the folder go. The file stays: removing it would race with the next holder."""
-        os.ftruncate(self._descriptor, 0)
+        with contextlib.suppress(OSError):  # a disk that takes nothing any more
+            os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
 
 
@@ -63,7 +70,7 @@ def alone(path: Path, wait_seconds: float = _WAIT_SECONDS) -> Iterator[None]:
 
     Raises:
         TimeoutError: Others held it for `wait_seconds`.
-        OSError: What lies there is no regular file, or cannot be opened.
+        OSError: What lies there is no regular file, or cannot be opened or locked.
     """
     descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
     try:
@@ -78,7 +85,9 @@ def _lock_within(descriptor: int, wait_seconds: float) -> None:
     while True:
         try:
             return _lock(descriptor)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _HELD:
+                raise
             if time.monotonic() > deadline:
                 raise TimeoutError("held by another process") from None
         time.sleep(_AGAIN_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import stat
@@ -15,7 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from domains.private_folders import FolderRefused
-from server import data_folder, portfile, serve
+from server import data_folder, lock, portfile, serve
 from server.config import Settings
 from server.lock import FolderInUse
 from tests.odd_files import ODD
@@ -280,6 +281,31 @@ def test_a_full_disk_costs_the_lock_its_name_and_not_its_hold(settings: Settings
             assert str(settings.data_dir) in str(caught.value)
 
     under_a_full_disk(hold_twice)
+
+
+async def test_a_file_system_without_locks_is_told_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, log_lines: list[dict[str, Any]]
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock, "_lock", refuse)
+    assert await refusal(settings, log_lines) == (
+        f"{settings.data_dir} cannot be used: No locks available; its file system gives no"
+        " locks, so choose another with --data-dir."
+    )
+
+
+def test_a_disk_that_takes_nothing_any_more_lets_the_lock_go(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, length: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as failing, data_folder.held(settings):
+        failing.setattr(os, "ftruncate", refuse)
+    with data_folder.held(settings):
+        pass
 
 
 def test_a_folder_that_cannot_be_made_names_it_and_what_to_do(
