@@ -30,6 +30,7 @@ from domains.errors import (
 from domains.session.errors import ShuttingDown
 from domains.session.jobs import Job, JobEvent
 from domains.session.types import ImageResult
+from domains.shortages import shortage_of
 from server.worker.front.environment import child_environment, inspector_command
 from server.worker.front.process import WorkerProcess, describe_exit
 from server.worker.front.runs import Run
@@ -108,8 +109,8 @@ class Inspectors:
     def stop(self) -> None:
         """Take no more jobs, and stop those that run."""
         self._stopping = True
-        for session_id in tuple(self._running):
-            self.cancel("", session_id)
+        for run in tuple(self._running.values()):
+            run.finish(ShuttingDown())
 
     async def _watch(self, run: Run) -> None:
         """End a run whose time is over, or that does not move on."""
@@ -182,6 +183,11 @@ class _Inspector:
         except (frames.ProtocolError, OversizedFrame) as error:
             _log.error("inspector_broke_rules", what=str(error))
             self._run.finish(Internal("The inspector gave an answer that cannot be read."))
+        except Exception as error:  # nobody would hear how it ended
+            shortage = shortage_of(error)
+            if shortage is None:
+                _log.exception("inspector_link_failed")
+            self._run.finish(shortage or Internal("The inspector could not be spoken to."))
 
     def _outcome(self) -> object:
         """The report, or the error that it ended with."""

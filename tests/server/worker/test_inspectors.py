@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted, Unavailable
 from domains.model.jobs import InspectionReport, InspectJob
@@ -19,6 +20,7 @@ from domains.session.errors import ShuttingDown
 from domains.session.types import Phase, PhaseStarted
 from domains.values import ModelPlace
 from server.worker.front.inspectors import InspectorOptions, Inspectors
+from server.worker.link.connection import MAX_FRAME_BYTES
 from tests.domains.model.disk import write_safetensors
 from tests.scarcity import NoThreads
 
@@ -109,12 +111,20 @@ async def test_stopping_ends_what_runs_and_takes_nothing_more(tmp_path: Path) ->
     ) as running:
         assert await anext(running) == PhaseStarted(Phase.READING)
         inspectors.stop()
-        with pytest.raises(DomainError) as stopped:
+        with pytest.raises(ShuttingDown):
             await anext(running)
     with pytest.raises(ShuttingDown):
         await outcome(inspectors, wanted)
 
-    assert stopped.value.reason is Reason.CANCELLED_BY_CLIENT
+    assert not children()
+
+
+async def test_a_job_that_cannot_be_handed_over_ends_at_once(tmp_path: Path) -> None:
+    wanted = replace(job(tmp_path), model_id="m" * (MAX_FRAME_BYTES + 1))
+    with pytest.raises(DomainError) as failed:
+        await outcome(Inspectors(InspectorOptions()), wanted)
+
+    assert failed.value.reason is Reason.INTERNAL
     assert not children()
 
 
