@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from server import standard_streams
 from server.early_end import end_at_signals
 
 if __name__ == "__main__":
+    standard_streams.settle()
     end_at_signals()
 
     from server.cli.app import app

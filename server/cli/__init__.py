@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 import sys
 
+from server import standard_streams
 from server.early_end import end_at_signals
 
 
 def main() -> None:
     """Run the command line with the process's arguments; ends the process."""
+    standard_streams.settle()
     if sys.argv[1:2] == ["serve"]:
         end_at_signals()
 

@@ -155,6 +155,27 @@ def test_a_hangup_that_whoever_started_it_ignores_is_ignored(tmp_path: Path) -> 
         assert child.wait(20) == 0
 
 
+@posix
+def test_it_serves_without_standard_streams(tmp_path: Path) -> None:
+    """As a service manager or a program without a console may start it."""
+    data_dir = tmp_path / "data"
+    command = [sys.executable, "-m", "server", "--data-dir", str(data_dir), "--no-preload"]
+    command += ["--port", "0", "--metrics-port", "0"]
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
+    with subprocess.Popen(closed, env=environment()) as child:
+        try:
+            while portfile.read(data_dir / "runtime") is None:
+                assert child.poll() is None
+                time.sleep(0.05)
+            for number in range(3):
+                link = Path(f"/proc/{child.pid}/fd/{number}")
+                assert sys.platform != "linux" or os.readlink(link) == os.devnull
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(60) == 0
+        finally:
+            child.kill()
+
+
 HANGING = PROGRAM.replace(
     "serve._composed",
     """
