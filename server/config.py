@@ -269,6 +269,12 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _check_ports(self) -> Self:
+        if self.port and self.port == self.metrics_port and ":" not in self.host:
+            raise ValueError(f"metrics_port: {self.port} is port already; choose another")
+        return self
+
+    @model_validator(mode="after")
     def _check_exposure(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key: set both or neither")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +27,12 @@ _TOKENLESS_CHECK_SECONDS = 5.0
 # What the contract promises of an answer: chunks and pages fill it, whatever is accepted.
 _ANSWER_BYTES = 4 * 2**20
 _LONGEST_MILLISECONDS = 2**31 - 1  # that grpc can count, 25 days
+_WHY_NOT = {
+    errno.EADDRINUSE: "another program listens there",
+    errno.EADDRNOTAVAIL: "the address is not this machine's",
+    errno.EACCES: "the system keeps that port back, as it does those below 1024 for its"
+    " administrator and, on Windows, ranges for Hyper-V",
+}
 
 
 class PortTaken(Exception):
@@ -113,10 +121,25 @@ def bind(server: grpc.aio.Server, settings: Settings) -> str:
         port = 0
     if port == 0:
         raise PortTaken(
-            f"The server cannot listen on {address}: another program listens there, or the"
-            " address is not this machine's. Choose another with --port or --host."
+            f"The server cannot listen on {address}: {_why_not(settings.host, settings.port)}."
+            " Choose another with --port or --host."
         )
     return f"{host}:{port}"
+
+
+def refusal_of(error: OSError) -> str:
+    """Why a port could not be had, as a sentence's rest."""
+    return _WHY_NOT.get(error.errno or 0, error.strerror or type(error).__name__)
+
+
+def _why_not(host: str, port: int) -> str:
+    """The same of an address that grpc could not bind, which does not say why."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        return refusal_of(error)
+    return f"{_WHY_NOT[errno.EADDRINUSE]}, or {_WHY_NOT[errno.EADDRNOTAVAIL]}"
 
 
 def _options(settings: Settings) -> list[tuple[str, Any]]:

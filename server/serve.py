@@ -33,7 +33,15 @@ from server.interceptors.log import LogInterceptor
 from server.interceptors.requests import RequestInterceptor
 from server.interceptors.stall import StallInterceptor
 from server.interceptors.untaken import UntakenInterceptor
-from server.listen import PortTaken, bind, build_server, maximum, rooms, untaken
+from server.listen import (
+    PortTaken,
+    bind,
+    build_server,
+    maximum,
+    refusal_of,
+    rooms,
+    untaken,
+)
 from server.lock import FolderInUse
 from server.metrics import Metrics, MetricsInterceptor
 from server.metrics_endpoint import MetricsEndpoint
@@ -266,8 +274,8 @@ def _metrics_endpoint(settings: Settings, metrics: Metrics) -> MetricsEndpoint |
     except RuntimeError:
         _log.warning("metrics_not_served", why="the system gives no thread")
         return None
-    except OSError:
+    except OSError as error:
         raise PortTaken(
-            f"The metrics port {settings.metrics_port} is in use by another program."
+            f"The metrics port {settings.metrics_port} cannot be had: {refusal_of(error)}."
             " Choose another with --metrics-port, or 0 for none."
         ) from None

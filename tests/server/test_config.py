@@ -93,6 +93,7 @@ def test_config_flag_names_the_file(tmp_path: Path) -> None:
         ),
         (f"model_roots = ['{NOT_LOOKED_AT}']", "model_roots: .* cannot be looked at: "),
         ("log_format = 'xml'", "log_format"),
+        ("port = 50052", "metrics_port: 50052 is port already"),
         ("allocation_quota_bytes = -1", "allocation_quota_bytes"),
         ("pressure_high = 0.96", "pressure_critical: must rise"),
         ("pressure_elevated = 1.1", "pressure_elevated"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -192,6 +193,35 @@ async def test_port_in_use_ends_with_code_3_and_a_sentence(
     assert app.log == []
     async with running(settings, app):  # everything was let go
         pass
+
+
+@pytest.mark.parametrize("name", ["port", "metrics_port"])
+async def test_a_port_that_the_system_keeps_back_is_told_so(
+    settings: Settings,
+    name: str,
+    log_lines: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setattr(socket, "create_server", refuse)
+        kept_back = settings.model_copy(update={name: port})
+        assert await exit_code(kept_back, SteeredApp()) == 3
+    [line] = log_lines
+    assert str(port) in line["event"]
+    assert "the system keeps that port back" in line["event"]
+
+
+async def test_an_address_that_is_no_machine_s_is_told_so(
+    settings: Settings, log_lines: list[dict[str, Any]]
+) -> None:
+    elsewhere = settings.model_copy(update={"host": "192.0.2.1", "port": 50051})
+    assert await exit_code(elsewhere, SteeredApp()) == 3
+    [line] = log_lines
+    assert "192.0.2.1:50051: the address is not this machine's." in line["event"]
 
 
 async def test_two_servers_cannot_share_a_port(settings: Settings, tmp_path: Any) -> None:
