@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -109,6 +110,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         NoThreads: The system gives none.
     """
     _share_heaps()
+    _hear_of_children()
     with (
         asyncio.Runner(loop_factory=ServerLoop) as runner,
         _children_watched(runner.get_loop()),
@@ -133,6 +135,16 @@ def _children_watched(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         yield
     finally:
         asyncio.set_child_watcher(before)
+
+
+def _hear_of_children() -> None:
+    """Have children's ends told where whoever started the process ignores those of its own,
+    which is handed down: the system would bury them before anybody looks."""
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _has_pidfd() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -114,3 +115,18 @@ def test_processes_are_awaited_where_the_system_has_no_handles_of_them(
 
     monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
     assert run(main()) == 7
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal of POSIX systems")
+def test_the_ends_of_processes_are_told_where_a_starter_ignores_them() -> None:
+    async def main() -> int | None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "raise SystemExit(7)"
+        )
+        return await process.wait()
+
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert run(main()) == 7
+    finally:
+        signal.signal(signal.SIGCHLD, before)
