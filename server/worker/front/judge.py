@@ -19,6 +19,10 @@ from server.worker.front.model_bars import (
 from server.worker.front.restart import RestartPolicy, RestartRules, Verdict
 from server.worker.front.runs import Run
 
+# For a look at a model's files: somebody waits to hear of a death, and of no work before its
+# model is looked at.
+_DEATH_LOOK_SECONDS, _WORK_LOOK_SECONDS = 1.0, 5.0
+
 _log = structlog.get_logger("deviceops.worker")
 
 
@@ -71,7 +75,8 @@ class Judge:
         if model is None:
             return self._policy.died(), None
         verdict = self._policy.died(model.model_id)
-        repeated = self._bars.died(model, death.explanation, await files_of(model))
+        files = await files_of(model, _DEATH_LOOK_SECONDS)
+        repeated = self._bars.died(model, death.explanation, files)
         if repeated is not None:
             barred = self._bars.barred(model)
             self._log.warning(
@@ -87,7 +92,7 @@ class Judge:
         """
         model = job.model
         if model is not None and self._bars.barred(model):
-            self._bars.check(model, await files_of(model))
+            self._bars.check(model, await files_of(model, _WORK_LOOK_SECONDS))
 
     def started(self) -> None:
         """A worker said hello."""

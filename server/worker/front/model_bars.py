@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from domains.errors import FailedPrecondition, Internal, Reason
+from domains.own_threads import in_own_thread
 from domains.session.jobs import ModelFiles
 from server.worker.front.restart import RestartRules
 from server.worker.front.runs import Run
@@ -160,11 +161,13 @@ def culprit(run: Run) -> ModelFiles | None:
     return run.job.model
 
 
-async def files_of(model: ModelFiles) -> Files:
-    """What changes when the files of the model and those beside it do, by their places."""
+async def files_of(model: ModelFiles, patience: float) -> Files:
+    """What changes when the files of the model and those beside it do, by their places; None
+    where the disk does not answer for `patience` seconds."""
     try:
-        return await asyncio.to_thread(states_of, model)
-    except RuntimeError:  # no thread to look with
+        async with asyncio.timeout(patience):
+            return await in_own_thread(states_of, model)
+    except (TimeoutError, RuntimeError):  # or there is no thread to look with
         return dict.fromkeys(model.paths)
 
 

@@ -12,9 +12,17 @@ import pytest
 
 from domains.device.jobs import SelfTestJob
 from domains.device.types import DeviceState
-from domains.errors import Cancelled, FailedPrecondition, Internal, Reason, Unavailable
+from domains.errors import (
+    Cancelled,
+    DomainError,
+    FailedPrecondition,
+    Internal,
+    Reason,
+    Unavailable,
+)
 from domains.inference.jobs import GenerationJob
 from domains.values import ModelPlace
+from server.worker.front import model_bars
 from server.worker.front.model_bars import ModelBarred, WorkerCrashRepeated
 from server.worker.front.pool import WorkerPool
 from server.worker.front.restart import RestartRules
@@ -121,6 +129,22 @@ async def test_work_that_is_cancelled_while_its_model_is_looked_at_does_not_begi
         await asyncio.sleep(0)
         pool.cancel("cpu:0", "session")
         (await running_job).raised(Cancelled)
+
+
+async def test_a_disk_that_does_not_answer_keeps_no_death_from_being_told(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the model may be why the worker had to end."""
+    answers = threading.Event()
+    monkeypatch.setattr(model_bars, "states_of", lambda model: answers.wait())
+    try:
+        async with running(tmp_path / "spool", scripted(), rules=PROMPT) as pool:
+            for reason in (Reason.WORKER_LOST, Reason.WORKER_CRASH_REPEATED):
+                error = (await tried(pool, "crash", model)).raised(DomainError)
+                assert error.reason is reason
+            assert (await tried(pool, "draw", model)).report is not None
+    finally:
+        answers.set()
 
 
 async def test_without_threads_a_device_waits_and_recovers_by_itself(
