@@ -5,12 +5,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-_NO_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+if sys.platform != "win32":
+    import fcntl
+
+    # Of macOS, whose `fsync` leaves what was written in the disk's own memory: a cut of power
+    # empties that.
+    _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
+
+_NOT_DONE = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY)
 """What file systems say that cannot do it: some of networks, and of programs."""
 
 
@@ -33,7 +41,7 @@ def whole_file(target: Path, *, synced: bool = True, named: bool = True) -> Iter
             yield file
             file.flush()
             if synced:
-                os.fsync(file.fileno())
+                sync(file.fileno())
         os.replace(name, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -55,6 +63,22 @@ def begin_sync(file: BinaryIO) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def sync(handle: int) -> None:
+    """Bring what was written through a handle to the disk, where a cut of power leaves it.
+
+    Raises:
+        OSError: The disk fails.
+    """
+    if sys.platform != "win32" and _FULL_SYNC is not None:
+        try:
+            fcntl.fcntl(handle, _FULL_SYNC)
+            return
+        except OSError as error:
+            if error.errno not in _NOT_DONE:
+                raise
+    os.fsync(handle)
+
+
 def sync_file(path: Path) -> None:
     """Bring what a file holds to the disk, whoever wrote it.
 
@@ -62,7 +86,7 @@ def sync_file(path: Path) -> None:
         OSError: The disk fails, or there is none.
     """
     with path.open("r+b") as file:  # Windows asks for the right to write
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -75,9 +99,9 @@ def sync_folder(folder: Path) -> None:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        sync(handle)
     except OSError as error:
-        if error.errno not in _NO_FOLDERS:
+        if error.errno not in _NOT_DONE:
             raise
     finally:
         os.close(handle)

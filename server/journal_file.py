@@ -98,6 +98,7 @@ class JournalFile:
         version = _examine(connection)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA fullfsync=ON")  # of macOS; see `whole_files`
         journal_schema.migrate(connection, version)
         rows = journal_rows.read(connection)
         if rows.damaged:

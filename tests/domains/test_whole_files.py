@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from domains import whole_files
 from domains.whole_files import begin_sync, sync_folder, whole_file
 
+fcntl = pytest.importorskip("fcntl")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="opens no folders")
 
 
@@ -22,6 +25,7 @@ def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, l
         kind = "folder" if os.path.samestat(os.fstat(handle), tmp_path.stat()) else "file"
         found.append((kind, [name for name in os.listdir(tmp_path) if "." not in name]))
 
+    monkeypatch.setattr(whole_files, "_FULL_SYNC", None)
     monkeypatch.setattr(os, "fsync", sync)
     return found
 
@@ -44,6 +48,32 @@ def test_content_comes_to_the_disk_before_the_name(
         file.write(b"content")
     assert (tmp_path / "kept").read_bytes() == b"content"
     assert synced == expected
+
+
+@pytest.mark.parametrize("code", [None, errno.ENOTTY, errno.EIO])
+def test_where_the_system_has_a_sync_that_outlasts_a_cut_of_power_it_is_that(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    synced: list[tuple[str, list[str]]],
+    code: int | None,
+) -> None:
+    """As macOS has; a file system that cannot does the other one, a failed disk is told."""
+    full: list[int] = []
+
+    def control(handle: int, command: int) -> None:
+        assert command == 51
+        full.append(handle)
+        if code is not None:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(whole_files, "_FULL_SYNC", 51)
+    monkeypatch.setattr(fcntl, "fcntl", control)
+    failed: type[Exception] = OSError if code == errno.EIO else ZeroDivisionError
+    with contextlib.suppress(failed), whole_file(tmp_path / "kept") as file:
+        file.write(b"content")
+    assert full
+    assert len(synced) == (2 if code == errno.ENOTTY else 0)
+    assert (tmp_path / "kept").exists() == (code != errno.EIO)
 
 
 def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:

@@ -121,6 +121,17 @@ def test_a_disk_that_hangs_does_not_hold_up_the_end(path: Path) -> None:
     assert done.returncode == 0
 
 
+def test_what_is_written_outlasts_a_cut_of_power(reopened: Reopen) -> None:
+    def pragma(name: str) -> int:
+        connection = journal._file.connection
+        assert connection is not None
+        return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+    journal = reopened()
+    found = [journal._thread.submit(pragma, name) for name in ("synchronous", "fullfsync")]
+    assert [each.result(60) for each in found] == [2, 1]
+
+
 def test_history_survives_as_it_was(reopened: Reopen) -> None:
     journal = reopened()
     write(journal, NOW - 1, READING, Reading(Place(), 5))

@@ -13,6 +13,7 @@ from pathlib import Path
 from domains.artifact.backends.disk_errors import typed
 from domains.private_folders import prepare
 from domains.regular_files import open_regular
+from domains.whole_files import sync
 
 _NAME = re.compile(r"[0-9a-f]{32}\.upload\Z")
 
@@ -52,7 +53,7 @@ class UploadedFile:
         handle, self._handle = self._handle, None
         with typed():
             try:
-                os.fsync(handle)
+                sync(handle)
             finally:
                 os.close(handle)
 
