@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +18,11 @@ if sys.platform != "win32":
     # Of macOS, whose `fsync` leaves what was written in the disk's own memory: a cut of power
     # empties that.
     _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
+
+# On Windows a file cannot be replaced while another program has it open: whoever reads it, or a
+# virus scanner that looks at what is new. They have it for a moment.
+_BUSY_SECONDS = 1.0 if sys.platform == "win32" else 0.0
+_AGAIN_SECONDS = 0.01
 
 _NOT_DONE = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY)
 """What file systems say that cannot do it: some of networks, and of programs."""
@@ -42,13 +48,29 @@ def whole_file(target: Path, *, synced: bool = True, named: bool = True) -> Iter
             file.flush()
             if synced:
                 sync(file.fileno())
-        os.replace(name, target)
+        replace(name, target)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
     if synced and named:
         sync_folder(target.parent)
+
+
+def replace(source: str | Path, target: Path) -> None:
+    """Give a file another name, whatever has that one; on Windows once nobody has it open.
+
+    Raises:
+        OSError: It cannot be done.
+    """
+    latest = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            if time.monotonic() >= latest:
+                raise
+        time.sleep(_AGAIN_SECONDS)
 
 
 def begin_sync(file: BinaryIO) -> None:

@@ -76,6 +76,25 @@ def test_where_the_system_has_a_sync_that_outlasts_a_cut_of_power_it_is_that(
     assert (tmp_path / "kept").exists() == (code != errno.EIO)
 
 
+@pytest.mark.parametrize("busy_seconds", [0.0, 30.0])
+def test_what_others_have_open_for_a_moment_is_replaced_after_it_where_that_is_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy_seconds: float
+) -> None:
+    """As on Windows."""
+    replace, refused = os.replace, [PermissionError(errno.EACCES, "Access is denied")] * 3
+
+    def refuse(source: str, target: Path) -> None:
+        if refused:
+            raise refused.pop()
+        replace(source, target)
+
+    monkeypatch.setattr(whole_files, "_BUSY_SECONDS", busy_seconds)
+    monkeypatch.setattr(os, "replace", refuse)
+    with contextlib.suppress(PermissionError), whole_file(tmp_path / "kept") as file:
+        file.write(b"content")
+    assert os.listdir(tmp_path) == (["kept"] if busy_seconds else [])
+
+
 def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "kept").write_bytes(b"before")
     with pytest.raises(TypeError), whole_file(tmp_path / "kept") as file:

@@ -33,7 +33,7 @@ from domains.picture_files import NoPicture, measure
 from domains.private_folders import prepare
 from domains.regular_files import NotRegular, open_regular
 from domains.set_aside import is_aside, set_aside
-from domains.whole_files import sync_file, sync_folder, whole_file
+from domains.whole_files import replace, sync_file, sync_folder, whole_file
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
 _SIDECAR = re.compile(r"[0-9a-f]{64}\.json\Z")
@@ -258,7 +258,7 @@ class ArtifactFolder:
     def _move(self, path: Path, target: Path) -> None:
         sync_file(path)
         try:
-            os.replace(path, target)
+            replace(path, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise

@@ -26,6 +26,7 @@ from domains.regular_files import open_regular
 from domains.session.jobs import SpooledImage
 from domains.session.types import ImageResult
 from domains.shortages import shortage_of
+from domains.whole_files import replace
 from server.worker.link.frames import ProtocolError
 from server.worker.link.pictures import file_name
 
@@ -107,7 +108,7 @@ class Spool:
         accepted = self._folder / _ACCEPTED / f"{uuid4().hex}{path.suffix}"
         try:
             prepare(accepted.parent)
-            os.replace(path, accepted)
+            replace(path, accepted)
             failpoints.reach("picture.taken-over")
         except FileNotFoundError as error:
             raise _gone(folder, "a picture's file went away") from error
