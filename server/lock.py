@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from domains.regular_files import open_regular
 NAME = "server.lock"
 _FAR_BYTE = 1 << 30  # Windows locks bytes, and locked bytes cannot be read: not the pid
 _WAIT_SECONDS = 10.0
+_RELEASE_SECONDS = 2.0
 _AGAIN_SECONDS = 0.02
 # What the systems say of a lock that is held; some file systems have none to give.
 _HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
@@ -58,7 +60,17 @@ class FolderLock:
             os.write(self._descriptor, str(os.getpid()).encode())
 
     def release(self) -> None:
-        """Let the folder go. The file stays: removing it would race with the next holder."""
+        """Let the folder go; a disk that does not answer is not waited for, and lets it go with
+        the process. The file stays: removing it would race with the next holder."""
+        letting_go = threading.Thread(target=self._let_go, name="lock", daemon=True)
+        try:
+            letting_go.start()
+        except RuntimeError:  # the system gives no thread
+            self._let_go()
+        else:
+            letting_go.join(_RELEASE_SECONDS)
+
+    def _let_go(self) -> None:
         with contextlib.suppress(OSError):  # a disk that takes nothing any more
             os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)

@@ -10,6 +10,7 @@ import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from domains.own_threads import in_own_thread
 from domains.regular_files import read_regular
 from domains.set_aside import set_aside
 from domains.whole_files import whole_file
@@ -17,6 +18,7 @@ from domains.whole_files import whole_file
 NAME = "server.json"
 _LONGEST_BYTES = 4096
 _AGAIN_SECONDS = 5.0
+_END_SECONDS = 2.0
 _log = logging.getLogger("deviceops.files")
 
 
@@ -105,7 +107,9 @@ class Announcement:
             if await asyncio.to_thread(read, self._runtime_dir) is None:
                 await asyncio.to_thread(self.make)
 
-    def end(self) -> None:
-        """Remove it, unless another server has written its own since."""
-        with contextlib.suppress(OSError):
-            remove(self._runtime_dir, self._location.pid)
+    async def end(self) -> None:
+        """Remove it, unless another server has written its own since; a disk that does not
+        answer is not waited for."""
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                await in_own_thread(remove, self._runtime_dir, self._location.pid)

@@ -171,7 +171,7 @@ async def _serve(
         await health.serving()
         location = portfile.ServerLocation(address, os.getpid(), settings.tls, settings.auth)
         announcement = portfile.Announcement(settings.runtime_dir, location)
-        closing.callback(announcement.end)
+        closing.push_async_callback(announcement.end)
         announcement.make()
         closing.callback(asyncio.create_task(announcement.keep()).cancel)
         _log.info("serving", address=address, tls=settings.tls, auth=settings.auth)

@@ -8,6 +8,7 @@ import os
 import resource
 import stat
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,27 @@ def test_a_disk_that_takes_nothing_any_more_lets_the_lock_go(
         failing.setattr(os, "ftruncate", refuse)
     with data_folder.held(settings):
         pass
+
+
+async def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, asked = threading.Event(), []
+
+    def wait(*arguments: object) -> None:
+        asked.append(threading.current_thread())
+        assert asked[-1] is not threading.main_thread()
+        answers.wait()
+
+    with monkeypatch.context() as hanging:
+        async with running(settings, SteeredApp()) as server:
+            hanging.setattr(os, "ftruncate", wait)
+            hanging.setattr(portfile, "remove", wait)
+            try:
+                assert await server.stopped() == 0
+            finally:
+                answers.set()
+    assert len(asked) == 2
 
 
 def test_a_folder_that_cannot_be_made_names_it_and_what_to_do(
