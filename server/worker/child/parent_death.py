@@ -18,7 +18,8 @@ def die_with_parent(parent_process_id: int) -> None:
     """Ask the system to end this process with its parent.
 
     Raises:
-        SystemExit: The parent is gone already.
+        SystemExit: The parent is gone already, or is none of its own: with 1, and the reason
+            printed.
         OSError: The system refuses.
     """
     if sys.platform != "linux":
@@ -29,4 +30,8 @@ def die_with_parent(parent_process_id: int) -> None:
         raise OSError(number, os.strerror(number))
     # It may have died before the system was asked.
     if os.getppid() != parent_process_id:
-        raise SystemExit(1)
+        raise SystemExit(
+            "ERROR the server that started this process is gone, or another program stands"
+            " between them: what worker_python names has to be an interpreter, or a script that"
+            " runs one with exec."
+        )

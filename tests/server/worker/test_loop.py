@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -28,7 +29,7 @@ from tests.server.worker.workers import eventually, lives, scripted, work
 class Worker:
     """A worker process and the front's end of its link."""
 
-    def __init__(self, spool: Path) -> None:
+    def __init__(self, spool: Path, errors: IO[bytes] | None = None) -> None:
         self.listener = LinkListener(os.fspath(spool / "link"))
         self.record = StartRecord(
             address=self.listener.address,
@@ -40,7 +41,7 @@ class Worker:
             parent_process_id=os.getpid(),
         )
         self.process = subprocess.Popen(
-            scripted(), stdin=subprocess.PIPE, env=child_environment()
+            scripted(), stdin=subprocess.PIPE, stderr=errors, env=child_environment()
         )
         self.link: Link | None = None
 
@@ -164,9 +165,16 @@ def test_it_keeps_to_the_deadline_by_itself(worker: Worker) -> None:
     assert time.monotonic() - begun > 0.25
 
 
-def test_it_does_not_work_for_a_parent_that_is_gone(worker: Worker) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="the system itself is asked there")
+def test_it_does_not_work_for_a_parent_that_is_gone(tmp_path: Path) -> None:
+    """Or for a script in between, which would keep it alive when the server is gone."""
+    said = tmp_path / "said"
+    with said.open("wb") as errors:
+        worker = Worker(tmp_path, errors)
     worker.tell(replace(worker.record, parent_process_id=1))
     assert worker.process.wait(60) == 1
+    assert "a script that runs one with exec" in said.read_text()
+    worker.listener.close()
 
 
 def test_it_does_not_start_without_the_key(worker: Worker) -> None:
