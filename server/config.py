@@ -46,8 +46,22 @@ DEVICE_KINDS = ("cpu", "cuda", "rocm", "directml", "xpu", "mps")
 
 
 def _application_folder(kind: Literal["config", "data"]) -> Path:
-    folder: Path = getattr(platformdirs, f"user_{kind}_path")("deviceops", appauthor=False)
+    """The platform's own. Raises ConfigError where this user has no home for it."""
+    try:
+        folder: Path = getattr(platformdirs, f"user_{kind}_path")("deviceops", appauthor=False)
+    except RuntimeError:
+        raise ConfigError(
+            "data_dir: this user has no home folder; name another one with --data-dir"
+        ) from None
     return folder
+
+
+def _usual_file() -> Path | None:
+    """The TOML file where none is named; None where there is no place for one."""
+    try:
+        return _application_folder("config") / "config.toml"
+    except ConfigError:
+        return None
 
 
 def _data_dir(values: Mapping[str, Any]) -> Path:
@@ -328,15 +342,11 @@ def load(**flags: Any) -> Settings:
     """
     environment = _environment()
     named = flags.pop("config", None) or environment.get(CONFIG_VARIABLE)
-    path = Path(named) if named else _application_folder("config") / "config.toml"
-    settings, sources = build(
-        Settings,
-        [
-            flag_layer(Settings, flags),
-            environment_layer(Settings, environment, PREFIX),
-            file_layer(Settings, path, required=bool(named)),
-        ],
-    )
+    path = Path(named) if named else _usual_file()
+    layers = [flag_layer(Settings, flags), environment_layer(Settings, environment, PREFIX)]
+    if path is not None:
+        layers.append(file_layer(Settings, path, required=bool(named)))
+    settings, sources = build(Settings, layers)
     settings._sources.update(sources)
     return settings
 

@@ -160,6 +160,20 @@ def test_an_empty_path_in_a_file_is_as_none(tmp_path: Path) -> None:
     assert settings.provenance_certificate is None
 
 
+def test_without_a_home_the_data_folder_is_asked_for_and_no_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("DEVICEOPS_CONFIG")
+    monkeypatch.setattr("platformdirs.user_config_path", refuse)
+    monkeypatch.setattr("platformdirs.user_data_path", refuse)
+    with pytest.raises(ConfigError, match=r"data_dir: this user has no home .* --data-dir"):
+        config.load()
+    assert config.load(data_dir=tmp_path).data_dir == tmp_path
+
+
 def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         config.load(config=tmp_path)
