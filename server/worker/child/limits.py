@@ -1,8 +1,8 @@
 """What a process gives up before it reads what nobody vouches for.
 
 Its memory and its processor time are bounded where the system can do that (on Windows the
-front's job object does), it leaves no core behind, and it can neither reach the network nor
-start anything: Python asks before it does, and is told no.
+front's job object does; macOS bounds no memory), it leaves no core behind, and it can neither
+reach the network nor start anything: Python asks before it does, and is told no.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def limit_to(record: InspectorRecord) -> None:
         return
     import resource
 
-    _lower(resource.RLIMIT_AS, record.memory_bytes)
+    if sys.platform != "darwin":  # it refuses: what it maps into every process is larger
+        _lower(resource.RLIMIT_AS, record.memory_bytes)
     _lower(resource.RLIMIT_CPU, record.cpu_seconds)
     _lower(resource.RLIMIT_CORE, 0)
 

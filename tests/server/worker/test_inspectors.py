@@ -19,8 +19,10 @@ from domains.model.views import ValidationDepth
 from domains.session.errors import ShuttingDown
 from domains.session.types import Phase, PhaseStarted
 from domains.values import ModelPlace
+from server.worker.child.limits import limit_to
 from server.worker.front.inspectors import InspectorOptions, Inspectors
 from server.worker.link.connection import MAX_FRAME_BYTES
+from server.worker.link.start_record import InspectorRecord
 from tests.domains.model.disk import write_safetensors
 from tests.scarcity import NoThreads
 
@@ -93,6 +95,27 @@ async def test_one_that_outgrows_its_memory_is_stopped(tmp_path: Path) -> None:
 
     assert failed.value.reason is Reason.HOST_OUT_OF_MEMORY
     assert not children()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX systems")
+@pytest.mark.parametrize(("system", "memory"), [("darwin", False), ("linux", True)])
+def test_where_memory_cannot_be_bounded_the_rest_is(
+    monkeypatch: pytest.MonkeyPatch, system: str, memory: bool
+) -> None:
+    """macOS refuses a bound below what it maps into every process, which is a lot."""
+    resource = pytest.importorskip("resource")
+    bounded: set[int] = set()
+
+    def bound(which: int, limits: tuple[int, int]) -> None:
+        if which == resource.RLIMIT_AS and system == "darwin":
+            raise ValueError("current limit exceeds maximum limit")
+        bounded.add(which)
+
+    monkeypatch.setattr(resource, "setrlimit", bound)
+    monkeypatch.setattr(sys, "platform", system)
+    limit_to(InspectorRecord("address", b"key", "info", 1, 1 << 32, 60))
+    assert {resource.RLIMIT_CPU, resource.RLIMIT_CORE} <= bounded
+    assert (resource.RLIMIT_AS in bounded) is memory
 
 
 async def test_its_time_is_bounded(tmp_path: Path) -> None:
