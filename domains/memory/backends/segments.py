@@ -131,6 +131,10 @@ async def _steps(work: Callable[[Guard], int], length: int) -> AsyncGenerator[in
             await finished(working)
 
 
+# It may refuse more though it says that there is no limit.
+_MOST_FILES_OF_MACOS = 10_240
+
+
 def _make(size: int) -> Mapping:
     try:
         return Mapping(size)
@@ -164,7 +168,12 @@ def _raise_file_limit() -> int:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    return wanted if soft == resource.RLIM_INFINITY else soft
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    for most in (wanted, _MOST_FILES_OF_MACOS):
+        if soft >= most:
+            return soft
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return most
+    return soft

@@ -280,6 +280,23 @@ async def test_copies_are_nearly_as_fast_as_memcpy() -> None:
     assert min(plain) / min(ours) > 0.5  # a floor under noise; benchmarks measure it
 
 
+@pytest.mark.parametrize(("allowed", "most"), [(10_240, 10_240), (256, 256)])
+def test_a_system_that_refuses_more_files_than_it_says_is_asked_for_fewer(
+    monkeypatch: pytest.MonkeyPatch, allowed: int, most: int
+) -> None:
+    """As macOS may, where the limit that cannot be exceeded is none."""
+    resource = pytest.importorskip("resource")
+
+    def limit(which: int, limits: tuple[int, int]) -> None:
+        if limits[0] > allowed:
+            raise ValueError("current limit exceeds maximum limit")
+
+    found = (256, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: found)
+    monkeypatch.setattr(resource, "setrlimit", limit)
+    assert segments._raise_file_limit() == most
+
+
 def test_the_limit_on_files_is_raised_as_far_as_it_goes() -> None:
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
