@@ -85,7 +85,7 @@ class ScriptedEngine:
             act(job.settings, context.emit, context.check_stop)
         except WorkPaused:
             return PausedGeneration(Timings(denoise=0.25), kept_steps=1)
-        if job.settings.prompt in ("checks-only", "pause", "flood"):
+        if job.settings.prompt in ("checks-only", "pause", "flood", "long-step"):
             for index in range(len(job.settings.seeds)):
                 context.emit(_picture(job.settings, index))
         return GenerationReport(
@@ -197,6 +197,13 @@ class ScriptedEngine:
             time.sleep(0.1)
         time.sleep(1.9)
         emit(StepFinished(0, 6, 6))
+
+    def _long_step(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
+        """One and a half seconds of work, those in which the process is stopped not counted."""
+        for _ in range(15):
+            time.sleep(0.1)
 
     def _hang(
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
@@ -18,6 +19,12 @@ from server.worker.child.inspector import main
 
 def crash() -> NoReturn:
     os.abort()
+
+
+def dawdle() -> None:
+    """One and a half seconds of work, those in which the process is stopped not counted."""
+    for _ in range(15):
+        time.sleep(0.1)
 
 
 def hang() -> None:
@@ -39,7 +46,7 @@ def start() -> None:
 
 
 WAYS: Mapping[str, Callable[[], object]] = {
-    way.__name__: way for way in (crash, hang, grow, connect, start)
+    way.__name__: way for way in (crash, dawdle, hang, grow, connect, start)
 }
 
 

@@ -89,6 +89,13 @@ class Conversation:
         self._last_epoch = run.epoch
         self.run = run
 
+    def forgive(self, seconds: float) -> None:
+        """So many seconds, in which nobody could say anything, do not count."""
+        self.alive_at = min(self.alive_at + seconds, time.monotonic())
+        if self.run is not None:
+            self.run.forgive(seconds)
+        self.orders.forgive(seconds)
+
     def greet(self, link: Link) -> frames.Hello:
         """Read the first frame.
 

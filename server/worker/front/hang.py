@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 
 from server.worker.front.conversation import Conversation
 from server.worker.front.timing import WorkerTiming
+
+_HELD_UP_SECONDS = 1.0
+
+
+async def rested(seconds: float) -> float:
+    """Sleep for so long. Returns for how long this process was held up meanwhile, and whatever
+    it watches perhaps with it, where that is more than a second: a machine sleeps, a container
+    is paused.
+    """
+    begun = time.monotonic()
+    await asyncio.sleep(seconds)
+    late = time.monotonic() - begun - seconds
+    return late if late > _HELD_UP_SECONDS else 0.0
 
 
 @dataclass(frozen=True)

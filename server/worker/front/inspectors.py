@@ -32,6 +32,7 @@ from domains.session.jobs import Job, JobEvent
 from domains.session.types import ImageResult
 from domains.shortages import shortage_of
 from server.worker.front.environment import child_environment, inspector_command
+from server.worker.front.hang import rested
 from server.worker.front.process import WorkerProcess, describe_exit
 from server.worker.front.runs import Run
 from server.worker.front.windows_job import KillOnCloseJob
@@ -115,7 +116,7 @@ class Inspectors:
     async def _watch(self, run: Run) -> None:
         """End a run whose time is over, or that does not move on."""
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
+            run.forgive(await rested(_POLL_SECONDS))
             now = time.monotonic()
             if now >= run.deadline:
                 run.finish(DeadlineExceeded("The time given to this work is over."))

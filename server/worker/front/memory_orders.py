@@ -140,6 +140,13 @@ class Orders:
         answer = frame.answer
         pending.finish(answer.error() if isinstance(answer, Failure) else answer)
 
+    def forgive(self, seconds: float) -> None:
+        """None could be answered for so long."""
+        with self._lock:
+            now = time.monotonic()
+            for lane, moved in self._moved.items():
+                self._moved[lane] = min(moved + seconds, now)
+
     def fail_all(self, error: Callable[[], DomainError]) -> None:
         """The worker will answer none of them."""
         with self._lock:

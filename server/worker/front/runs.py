@@ -84,6 +84,10 @@ class Run:
         """The work moved on at `now`, in `time.monotonic` seconds."""
         self.last_progress = now
 
+    def forgive(self, seconds: float) -> None:
+        """The work could not move on for so long."""
+        self.last_progress = min(self.last_progress + seconds, time.monotonic())
+
     def check(self, event: ProgressEvent | ImageResult) -> None:
         """Refuse what this run cannot have made.
 

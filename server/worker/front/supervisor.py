@@ -28,7 +28,7 @@ from domains.shortages import shortage_of
 from server.worker.front.child_options import ChildOptions
 from server.worker.front.conversation import Conversation, StartRefused
 from server.worker.front.death import NODE_GONE, Death, FirstReason, death_of, end_before_hello
-from server.worker.front.hang import Hang, Suspicion, find_hang
+from server.worker.front.hang import Hang, Suspicion, find_hang, rested
 from server.worker.front.memory_orders import Pending
 from server.worker.front.process import WorkerProcess, describe_exit
 from server.worker.front.runs import Run
@@ -277,7 +277,7 @@ class Supervisor:
         pause = min(1.0, min(timing.hang, timing.beat, timing.send) / 4)
         suspicion = Suspicion()
         while not self.ended.done():
-            await asyncio.sleep(pause)
+            self._conversation.forgive(await rested(pause))
             blocked = 0.0
             if self._sender is not None:
                 blocked = self._sender.blocked(time.monotonic())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -124,6 +125,21 @@ async def test_its_time_is_bounded(tmp_path: Path) -> None:
         await outcome(inspectors, job(tmp_path), remaining=2.0)
 
     assert not children()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")
+async def test_the_time_for_which_everything_was_held_up_is_no_hang(tmp_path: Path) -> None:
+    """As when a machine sleeps, or a container is paused."""
+    options = InspectorOptions(hang_seconds=2.0, command=unruly("dawdle"))
+    async with aclosing(
+        Inspectors(options).run("", "session", job(tmp_path), remaining=PATIENCE_SECONDS)
+    ) as running:
+        assert await anext(running) == PhaseStarted(Phase.READING)
+        [child] = children()
+        child.suspend()
+        time.sleep(3.0)  # noqa: ASYNC251 - the front
+        child.resume()
+        assert isinstance(await anext(running), InspectionReport)
 
 
 async def test_stopping_ends_what_runs_and_takes_nothing_more(tmp_path: Path) -> None:

@@ -269,6 +269,17 @@ async def test_work_that_makes_no_progress_counts_as_hung(tmp_path: Path, prompt
         assert pool.status("cpu:0").state is DeviceState.QUARANTINED  # it does count
 
 
+async def test_the_time_for_which_everything_was_held_up_is_no_hang(tmp_path: Path) -> None:
+    """As when a machine sleeps, or a container is paused."""
+    async with running(tmp_path, scripted(), timing=WorkerTiming(hang=2.0)) as pool:
+        run = await begun(pool, "long-step")
+        process_id = pool.status("cpu:0").process_id
+        os.kill(process_id, signal.SIGSTOP)
+        time.sleep(3.0)  # noqa: ASYNC251 - the front
+        os.kill(process_id, signal.SIGCONT)
+        assert (await run).report is not None
+
+
 @pytest.mark.parametrize(("steps", "hung"), [(100.0, False), (1.0, True)])
 async def test_how_long_is_too_long_goes_by_the_steps_so_far(
     tmp_path: Path, steps: float, hung: bool
