@@ -33,6 +33,7 @@ from server.config_sources import (
     environment_layer,
     file_layer,
     flag_layer,
+    without_service_links,
 )
 
 __all__ = ["ClientSettings", "ConfigError", "SettingValue", "Settings"]
@@ -373,6 +374,7 @@ def _environment() -> dict[str, str]:
         raise ConfigError(f"{_UNSAFE_VARIABLE}: unset it; it lets model files run code")
     ours = {name.upper(): value for name, value in os.environ.items()}  # noqa: TID251
     ours = {name: value for name, value in ours.items() if name.startswith(PREFIX) and value}
+    ours = without_service_links(ours, PREFIX)
     known = {
         PREFIX + name.upper()
         for model in (Settings, ClientSettings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,19 @@ def flag_layer(model: type[BaseModel], flags: Mapping[str, Any]) -> Layer:
     given = {name: value for name, value in flags.items() if value is not None}
     _refuse_unknown(given.keys() - model.model_fields.keys(), "")
     return Layer(given, {name: "--" + name.replace("_", "-") for name in given})
+
+
+def without_service_links(environment: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """The variables but those that Kubernetes makes for a service of the prefix's name."""
+    link = re.compile(
+        rf"{prefix}(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
+    )
+    return {
+        name: value
+        for name, value in environment.items()
+        if not link.fullmatch(name)
+        and not (name == f"{prefix}PORT" and re.match(r"(tcp|udp|sctp)://", value))
+    }
 
 
 def environment_layer(

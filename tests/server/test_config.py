@@ -66,6 +66,24 @@ def test_empty_variable_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.load().port == 50051
 
 
+def test_what_kubernetes_says_of_a_service_of_that_name_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        "SERVICE_HOST": "10.0.0.7",
+        "SERVICE_PORT": "50051",
+        "SERVICE_PORT_GRPC": "50051",
+        "PORT": "tcp://10.0.0.7:50051",
+        "PORT_50051_TCP": "tcp://10.0.0.7:50051",
+        "PORT_50051_TCP_ADDR": "10.0.0.7",
+    }.items():
+        monkeypatch.setenv(f"DEVICEOPS_{name}", value)
+    assert config.load() == Settings()
+    monkeypatch.setenv("DEVICEOPS_PORT", "tcp")
+    with pytest.raises(ConfigError, match=r"port \(DEVICEOPS_PORT\)"):
+        config.load()
+
+
 def test_config_flag_names_the_file(tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text("port = 7")
