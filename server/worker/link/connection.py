@@ -8,19 +8,14 @@ are used: nothing is ever unpickled.
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
 import secrets
 import socket
 import sys
 import threading
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import (
-    Client,
-    Connection,
-    Listener,
-    answer_challenge,
-    deliver_challenge,
-)
+from multiprocessing.connection import Client, Connection, Listener
 from typing import Any, TypeAlias
 
 if sys.platform == "win32":
@@ -32,15 +27,11 @@ else:
 
 MAX_FRAME_BYTES = 1 << 20
 KEY_BYTES = 32
+_NONCE_BYTES = 32
+_FRONT, _WORKER = b"front", b"worker"
 _INHERITED = "descriptor:"
 # What a stranger, or a child with the wrong key, can make the handshake raise.
-_HANDSHAKE_FAILED = (
-    AuthenticationError,
-    EOFError,
-    ConnectionError,
-    AssertionError,
-    ValueError,
-)
+_HANDSHAKE_FAILED = (AuthenticationError, EOFError, OSError)
 
 
 class LinkClosed(Exception):
@@ -95,6 +86,42 @@ class Link:
             self._connection.close()
 
 
+def _meet_worker(connection: AnyConnection, key: bytes) -> None:
+    """Have the other end prove that it has the key, and prove it in turn.
+
+    Not as multiprocessing does it: with Python 3.11 that takes MD5, which a system in FIPS mode
+    does not have.
+
+    Raises:
+        AuthenticationError: It has another one.
+        EOFError: It is gone.
+        OSError: Likewise, or it says too much.
+    """
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    connection.send_bytes(nonce)
+    said = connection.recv_bytes(2 * _NONCE_BYTES)
+    theirs = said[:_NONCE_BYTES]
+    if not hmac.compare_digest(said[_NONCE_BYTES:], _proof(key, _WORKER, nonce, theirs)):
+        connection.send_bytes(b"")  # which is none
+        raise AuthenticationError("the worker has another key")
+    connection.send_bytes(_proof(key, _FRONT, nonce, theirs))
+
+
+def _meet_front(connection: AnyConnection, key: bytes) -> None:
+    """The worker's side of `_meet_worker`."""
+    theirs = connection.recv_bytes(_NONCE_BYTES)
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    connection.send_bytes(nonce + _proof(key, _WORKER, theirs, nonce))
+    if not hmac.compare_digest(
+        connection.recv_bytes(_NONCE_BYTES), _proof(key, _FRONT, theirs, nonce)
+    ):
+        raise AuthenticationError("the front has another key")
+
+
+def _proof(key: bytes, whose: bytes, front: bytes, worker: bytes) -> bytes:
+    return hmac.digest(key, whose + front + worker, "sha256")
+
+
 class LinkListener:
     """The front's end behind a name, before the worker has connected; for one worker only.
 
@@ -108,7 +135,7 @@ class LinkListener:
     def __init__(self, address: str) -> None:
         self.key = secrets.token_bytes(KEY_BYTES)
         self.address = address
-        self._listener = Listener(address, backlog=4, authkey=self.key)
+        self._listener = Listener(address, backlog=4)
         self._abandoned = threading.Event()
 
     def hand_over(self) -> None:
@@ -122,11 +149,17 @@ class LinkListener:
         """
         while not self._abandoned.is_set():
             try:
-                return Link(self._listener.accept())
-            except _HANDSHAKE_FAILED:
+                connection = self._listener.accept()
+            except ConnectionError:
                 continue
             except OSError as error:
                 raise LinkClosed from error
+            try:
+                _meet_worker(connection, self.key)
+            except _HANDSHAKE_FAILED:
+                connection.close()
+            else:
+                return Link(connection)
         raise LinkClosed
 
     def abandon(self) -> None:
@@ -177,9 +210,8 @@ class LinkPair:
             LinkClosed: It ended or does not know the key, or `abandon` was called.
         """
         try:
-            deliver_challenge(self._connection, self.key)
-            answer_challenge(self._connection, self.key)
-        except (*_HANDSHAKE_FAILED, OSError) as error:
+            _meet_worker(self._connection, self.key)
+        except _HANDSHAKE_FAILED as error:
             raise LinkClosed from error
         self._linked = True
         return Link(self._connection)
@@ -219,13 +251,14 @@ def connect(address: str, key: bytes) -> Link:
         LinkClosed: Nobody listens there, or the key is not theirs.
     """
     try:
-        if not address.startswith(_INHERITED):
-            return Link(Client(address, authkey=key))
-        handle = int(address.removeprefix(_INHERITED))
-        os.set_inheritable(handle, False)  # not for what the worker starts
-        connection: AnyConnection = Connection(handle)
-        answer_challenge(connection, key)
-        deliver_challenge(connection, key)
+        connection: AnyConnection
+        if address.startswith(_INHERITED):
+            handle = int(address.removeprefix(_INHERITED))
+            os.set_inheritable(handle, False)  # not for what the worker starts
+            connection = Connection(handle)
+        else:
+            connection = Client(address)
+        _meet_front(connection, key)
         return Link(connection)
-    except (*_HANDSHAKE_FAILED, OSError) as error:
+    except _HANDSHAKE_FAILED as error:
         raise LinkClosed from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Client
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +80,23 @@ def test_frames_arrive_whole_in_both_directions(offer: LinkOffer) -> None:
             sending.join()
         worker.send(b"back")
         assert front.receive() == b"back"
+
+
+def test_a_system_without_md5_has_links(
+    offer: LinkOffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one in FIPS mode."""
+    new = hmac.new
+
+    def refuse(key: bytes, message: bytes | None = None, digestmod: Any = "") -> hmac.HMAC:
+        if digestmod == "md5":
+            raise ValueError("[digital envelope routines] unsupported")
+        return new(key, message, digestmod)
+
+    monkeypatch.setattr(hmac, "new", refuse)
+    with linked(offer) as (front, worker):
+        worker.send(b"hello")
+        assert front.receive() == b"hello"
 
 
 def test_the_largest_frame_passes_and_a_larger_one_is_not_sent(offer: LinkOffer) -> None:
