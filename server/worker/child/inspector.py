@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import logging
-import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -39,6 +39,7 @@ from server.worker.child.limits import close_the_doors, limit_to
 from server.worker.child.parent_death import die_with_parent
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkClosed, OversizedFrame, connect
+from server.worker.link.exits import EXIT_OK, leave
 from server.worker.link.start_record import InspectorRecord
 
 
@@ -109,10 +110,22 @@ def main(handlers: Mapping[type, Handler]) -> None:
         close_the_doors()
         order = frames.decode_to_worker(link.receive())
         if isinstance(order, frames.RunOrder):
+            watching = threading.Thread(target=_end_with_front, args=(link,), daemon=True)
+            with contextlib.suppress(RuntimeError):  # the system gives no thread
+                watching.start()
             link.send(encode(_answer(order, link, handlers)))
-            link.receive()  # until the front is done with it
-    logging.shutdown()
-    os._exit(0)
+            if watching.ident is None:
+                _end_with_front(link)
+            watching.join()
+    leave(EXIT_OK)
+
+
+def _end_with_front(link: Link) -> None:
+    """End once the front is done with this process or gone, whatever the job is at: not every
+    system ends it then."""
+    with contextlib.suppress(LinkClosed, OversizedFrame):
+        link.receive()
+    leave(EXIT_OK)
 
 
 def _answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
+from domains.codec import encode
 from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted, Unavailable
 from domains.model.jobs import InspectionReport, InspectJob
 from domains.model.views import ValidationDepth
@@ -21,8 +23,11 @@ from domains.session.errors import ShuttingDown
 from domains.session.types import Phase, PhaseStarted
 from domains.values import ModelPlace
 from server.worker.child.limits import limit_to
+from server.worker.front.environment import child_environment
 from server.worker.front.inspectors import InspectorOptions, Inspectors
-from server.worker.link.connection import MAX_FRAME_BYTES
+from server.worker.link import frames
+from server.worker.link.connection import MAX_FRAME_BYTES, offer_link
+from server.worker.link.exits import EXIT_OK
 from server.worker.link.start_record import InspectorRecord
 from tests.domains.model.disk import write_safetensors
 from tests.scarcity import NoThreads
@@ -140,6 +145,32 @@ async def test_the_time_for_which_everything_was_held_up_is_no_hang(tmp_path: Pa
         time.sleep(3.0)  # noqa: ASYNC251 - the front
         child.resume()
         assert isinstance(await anext(running), InspectionReport)
+
+
+def test_one_ends_with_the_front_in_mid_work_also_where_the_system_does_not_see_to_it(
+    tmp_path: Path,
+) -> None:
+    offer = offer_link()
+    record = InspectorRecord(offer.address, offer.key, "info", os.getpid(), 4 << 30, 60)
+    with subprocess.Popen(
+        unruly("hang")(),
+        stdin=subprocess.PIPE,
+        env=child_environment(),
+        pass_fds=offer.descriptors,
+    ) as process:
+        try:
+            offer.hand_over()
+            assert process.stdin is not None
+            with process.stdin as stdin:
+                stdin.write(record.to_bytes())
+            link = offer.accept()
+            link.send(encode(frames.RunOrder("session", 1, 60.0, frames.raw(job(tmp_path)))))
+            assert isinstance(frames.decode_from_worker(link.receive()), frames.Progress)
+            link.close()
+            offer.close()
+            assert process.wait(20) == EXIT_OK
+        finally:
+            process.kill()
 
 
 async def test_stopping_ends_what_runs_and_takes_nothing_more(tmp_path: Path) -> None:
