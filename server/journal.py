@@ -100,16 +100,16 @@ class Journal:
                 In all cases it holds until the server ends, and is written before that
                 when the disk takes it again.
         """
+        self._put_here.add(key)  # first: what the file has of it is older from here on
         self._facts[key] = bytes(value)
-        self._put_here.add(key)
         error = self._thread.submit(self._file.written, lambda: self._put(key, value)).result()
         if error is not None:
             raise _not_written(error) from error
 
     def forget(self, key: str) -> None:
         """Have nothing under `key` any more; see the port. Returns at once."""
+        self._put_here.add(key)
         self._facts.pop(key, None)
-        self._put_here.add(key)  # what the file has of it is older
         with contextlib.suppress(RuntimeError):  # closed
             self._thread.submit(self._file.written, lambda: self._delete(key))
 

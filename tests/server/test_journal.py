@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -99,6 +100,32 @@ def test_a_fact_about_a_file_of_the_longest_path_survives(path: Path, reopened: 
     reopened().put(key, b"known")
     assert reopened().get(key) == b"known"
     assert not set_aside(path)
+
+
+def test_a_fact_that_changes_while_the_file_is_read_again_is_the_newer(
+    reopened: Reopen,
+) -> None:
+    class Interrupted(dict[str, bytes]):
+        """The file's thread comes in between."""
+
+        def __setitem__(self, key: str, value: bytes) -> None:
+            super().__setitem__(key, value)
+            if value == b"new":
+                journal._remember({key: b"old"})
+
+        def pop(self, key: str, default: Any = None) -> Any:
+            value = super().pop(key, default)
+            journal._remember({key: b"old"})
+            return value
+
+    for name in ("changed", "forgotten"):
+        reopened().put(name, b"old")
+    journal = reopened()
+    journal._facts = Interrupted(journal._facts)
+    journal.put("changed", b"new")
+    journal.forget("forgotten")
+    assert journal.get("changed") == b"new"
+    assert journal.get("forgotten") is None
 
 
 def test_closing_twice_is_harmless(reopened: Reopen) -> None:
