@@ -47,6 +47,8 @@ class CertificateFiles:
 
     def load(self) -> grpc.ServerCertificateConfiguration:
         """Read and check them. Raises CertificateError."""
+        for path in self._paths:
+            _refuse_unreadable(path)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
         def pass_phrase() -> str:
@@ -84,10 +86,22 @@ class CertificateFiles:
         _log.info("renewed certificate in use", certificate=self.certificate.name)
         return configuration
 
+    @property
+    def _paths(self) -> tuple[Path, ...]:
+        return tuple(filter(None, (self.certificate, self.key, self.client_ca)))
+
     def _state(self) -> tuple[tuple[int, int], ...]:
-        paths = filter(None, (self.certificate, self.key, self.client_ca))
-        statuses = [path.stat() for path in paths]
+        statuses = [path.stat() for path in self._paths]
         return tuple((status.st_mtime_ns, status.st_size) for status in statuses)
+
+
+def _refuse_unreadable(path: Path) -> None:
+    """What reads several at once does not say which it cannot."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise CertificateError(f"{path.name}: cannot be read: {why}.") from None
 
 
 def _checked(path: Path, load: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import ssl
@@ -259,3 +260,26 @@ async def test_an_encrypted_key_is_refused_in_a_sentence_and_asks_nobody(
     code = await asyncio.wait_for(serve.run(encrypted, compose=lambda _: SteeredApp()), 30)
     assert code == 2
     assert "locked.key: the key is encrypted" in log_lines[-1]["event"]
+
+
+@pytest.mark.parametrize("which", ["tls_certificate", "tls_key", "tls_client_ca"])
+async def test_a_file_that_may_not_be_read_is_the_one_that_is_named(
+    settings: Settings,
+    authority: Authority,
+    which: str,
+    monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[dict[str, Any]],
+) -> None:
+    """A key that root alone may read, for one."""
+    protected = with_tls(settings, authority.issue("one"), tls_client_ca=authority.certificate)
+    refused = getattr(protected, which)
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **more: Any) -> Any:
+        if path == refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert await serve.run(protected, compose=lambda _: SteeredApp()) == 2
+    assert log_lines[-1]["event"] == f"{refused.name}: cannot be read: Permission denied."
