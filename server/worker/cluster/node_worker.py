@@ -29,6 +29,7 @@ from server.worker.link.connection import (
     OversizedFrame,
     offer_link,
 )
+from server.worker.link.exits import EXIT_CANNOT_START
 from server.worker.link.start_record import StartRecord
 
 POLL_SECONDS = 1.0
@@ -144,6 +145,19 @@ class NodeWorker:
     # In the worker's thread.
 
     def _keep(self, wanted: StartRecord) -> None:
+        try:
+            code = self._kept(wanted)
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # whoever hears would hear nothing, for minutes
+            self._said.put(f"ERROR a worker cannot be started: {error}")
+            code = EXIT_CANNOT_START
+        self._linked.set()
+        self._said.put(_Ended(code))
+
+    def _kept(self, wanted: StartRecord) -> int:
+        """A worker from its start to its end; its exit code."""
         offer = offer_link()
         record = replace(
             wanted,
@@ -153,14 +167,18 @@ class NodeWorker:
             parent_process_id=os.getpid(),
             code_dir=None,
         )
-        process = WorkerProcess(
-            worker_command(),
-            child_environment(),
-            record.to_bytes(),
-            on_line=self._said.put,
-            on_exit=partial(self._abandon, offer),
-            descriptors=offer.descriptors,
-        )
+        try:
+            process = WorkerProcess(
+                worker_command(),
+                child_environment(),
+                record.to_bytes(),
+                on_line=self._said.put,
+                on_exit=partial(self._abandon, offer),
+                descriptors=offer.descriptors,
+            )
+        except BaseException:
+            offer.close()
+            raise
         offer.hand_over()
         self._listen(offer, process)
         self._heard.set()
@@ -170,7 +188,7 @@ class NodeWorker:
             process.wait()
         offer.close()
         process.release()
-        self._said.put(_Ended(process.exit_code))
+        return process.exit_code
 
     def _listen(self, offer: LinkOffer, process: WorkerProcess) -> None:
         try:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,7 @@ from server.worker.cluster.joining import NodeGone
 from server.worker.cluster.node_worker import NodeWorker
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkPair, connect
+from server.worker.link.exits import EXIT_CANNOT_START
 from server.worker.link.start_record import StartRecord
 from tests.server.worker.workers import scripted, work
 
@@ -126,6 +128,33 @@ def test_pictures_are_there_before_they_are_announced(front: Front) -> None:
 def test_it_ends_as_its_worker_ends(front: Front) -> None:
     os.kill(front.worker_id, signal.SIGKILL)
     assert front.code.result(20) == -signal.SIGKILL
+
+
+def test_a_worker_that_cannot_be_started_there_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_worker, "worker_command", lambda: ["/no/such/interpreter"])
+    monkeypatch.setattr(node_worker.tempfile, "tempdir", str(tmp_path))
+    worker = NodeWorker()
+    worker.start(
+        StartRecord(
+            address="there",
+            key=bytes(32),
+            device_id="ray:node-a:cpu:0",
+            torch_device="cpu",
+            spool_dir=tmp_path,
+            log_level="info",
+            parent_process_id=os.getpid(),
+        ).to_bytes()
+    )
+    said, code = "", None
+    deadline = time.monotonic() + 20
+    while code is None and time.monotonic() < deadline:
+        _, lines, code = worker.hear()
+        said += "".join(lines)
+    worker.send(b"an order")  # which nobody takes
+    assert code == EXIT_CANNOT_START
+    assert "ERROR a worker cannot be started" in said
 
 
 def test_a_node_that_does_not_answer_is_gone(front: Front) -> None:
