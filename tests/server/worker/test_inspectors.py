@@ -15,6 +15,8 @@ import pytest
 from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted, Unavailable
 from domains.model.jobs import InspectionReport, InspectJob
 from domains.model.views import ValidationDepth
+from domains.provenance.jobs import VerifyJob
+from domains.provenance.types import MarkKeys, Trust
 from domains.session.errors import ShuttingDown
 from domains.session.types import Phase, PhaseStarted
 from domains.values import ModelPlace
@@ -36,7 +38,10 @@ def job(folder: Path) -> InspectJob:
 
 
 async def outcome(
-    inspectors: Inspectors, wanted: InspectJob, *, remaining: float = PATIENCE_SECONDS
+    inspectors: Inspectors,
+    wanted: InspectJob | VerifyJob,
+    *,
+    remaining: float = PATIENCE_SECONDS,
 ) -> InspectionReport:
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
@@ -90,6 +95,16 @@ async def test_one_that_outgrows_its_memory_is_stopped(tmp_path: Path) -> None:
         await outcome(Inspectors(options), job(tmp_path))
 
     assert failed.value.reason is Reason.HOST_OUT_OF_MEMORY
+    assert not children()
+
+
+async def test_a_job_too_large_for_the_link_is_refused_at_once(tmp_path: Path) -> None:
+    """Whom an operator trusts may fill more than a frame."""
+    large = VerifyJob(tmp_path / "a.png", Trust("x" * (1 << 20)), MarkKeys())
+    with pytest.raises(ResourceExhausted) as refused:
+        await outcome(Inspectors(InspectorOptions(hang_seconds=4.0)), large)
+
+    assert refused.value.reason is Reason.MESSAGE_TOO_LARGE
     assert not children()
 
 
