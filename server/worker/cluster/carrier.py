@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from domains.codec import encode
-from domains.errors import DomainError, Reason, Unavailable
+from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
 from domains.private_folders import prepare
 from domains.session.types import ImageResult
 from domains.shortages import shortage_of
@@ -27,12 +27,18 @@ from domains.whole_files import whole_file
 from server.worker.child.parent_death import die_with_parent
 from server.worker.child.run import SIGN_SECONDS
 from server.worker.cluster import cargo
-from server.worker.cluster.joining import Actor, ClusterUnreachable, NodeGone, joined
+from server.worker.cluster.joining import (
+    Actor,
+    ClusterUnreachable,
+    FailedThere,
+    NodeGone,
+    joined,
+)
 from server.worker.cluster.node_worker import Heard, NodeWorker
 from server.worker.cluster.same_models import SameModels
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkClosed, OversizedFrame, connect
-from server.worker.link.exits import EXIT_NODE_GONE, EXIT_ORPHANED
+from server.worker.link.exits import EXIT_CANNOT_START, EXIT_NODE_GONE, EXIT_ORPHANED
 from server.worker.link.pictures import file_name
 from server.worker.link.start_record import StartRecord
 
@@ -71,6 +77,7 @@ class Carrier:
 
         Raises:
             NodeGone: The node is.
+            FailedThere: The worker cannot be started or heard there.
             LinkClosed: The front is.
         """
         start = self._call("start", self._record.to_bytes(), patience=_START_SECONDS)
@@ -121,13 +128,13 @@ class Carrier:
 
     def _bring_paused(self) -> None:
         for name, path in self._paused.items():
-            data = self._call("take", "files", name, patience=_FILE_SECONDS)
-            if data is not None:
-                try:
+            try:
+                data = self._call("take", "files", name, patience=_FILE_SECONDS)
+                if data is not None:
                     with whole_file(path) as file:
                         file.write(data)
-                except OSError as error:
-                    _log.warning("an unfinished picture is not kept: %s", error)
+            except (OSError, FailedThere) as error:
+                _log.warning("an unfinished picture is not kept: %s", error)
 
     # From the front to the worker.
 
@@ -169,6 +176,8 @@ class Carrier:
             for name, path in brought.items():
                 if name not in there and path.is_file():
                     self._call("put", name, path.read_bytes(), patience=_FILE_SECONDS)
+        except FailedThere as error:
+            raise failure_there(self._node, error) from error
         except OSError as error:
             shortage = shortage_of(error)
             if shortage is not None:
@@ -205,6 +214,24 @@ def main(address: str, node: str) -> None:
     _end_as(_carry(link, record, address, node))
 
 
+def failure_there(node: str, error: FailedThere) -> DomainError:
+    """What an error that a node raised means for the run, or for the worker that is started."""
+    _log.error("on node %s: %r", node, error.__cause__)
+    shortage = shortage_of(error)
+    if shortage is None:
+        return Unavailable(
+            f"Something failed on node {node}; the server's log says what.",
+            reason=Reason.DEVICE_UNAVAILABLE,
+            metadata={"node": node},
+        )
+    return ResourceExhausted(
+        f"On node {node}: {shortage.message}",
+        reason=shortage.reason,
+        metadata={**shortage.metadata, "node": node},
+        retry_after=shortage.retry_after,
+    )
+
+
 def _carry(link: Link, record: StartRecord, address: str, node: str) -> int:
     carrier: Carrier | None = None
     try:
@@ -218,9 +245,18 @@ def _carry(link: Link, record: StartRecord, address: str, node: str) -> int:
         _log.info("%s", why)
         if carrier is None or not carrier.greeted:
             error = Unavailable(str(why), reason=Reason.DEVICE_LOST)
-            with contextlib.suppress(LinkClosed):
-                link.send(encode(frames.CannotStart(error.failure())))
+            _refuse(link, error)
         return EXIT_NODE_GONE
+    except FailedThere as error:
+        failure = failure_there(node, error)
+        if carrier is None or not carrier.greeted:
+            _refuse(link, failure)
+        return EXIT_CANNOT_START
+
+
+def _refuse(link: Link, why: DomainError) -> None:
+    with contextlib.suppress(LinkClosed):
+        link.send(encode(frames.CannotStart(why.failure())))
 
 
 def _end_as(code: int) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,10 +28,11 @@ from domains.session.types import ImageResult
 from domains.values import ModelPlace, OutputSettings
 from server.worker.cluster import cargo, carrier, node_worker
 from server.worker.cluster.carrier import Carrier
-from server.worker.cluster.joining import NodeGone
+from server.worker.cluster.joining import FailedThere, NodeGone, answer_of
 from server.worker.cluster.node_worker import NodeWorker
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkPair, connect
+from server.worker.link.exits import EXIT_CANNOT_START
 from server.worker.link.start_record import StartRecord
 from tests.server.worker.workers import scripted, work
 
@@ -44,7 +48,23 @@ class HereActor:
         """See `joining.Actor`."""
         if self.gone.is_set():
             raise NodeGone("Its node does not answer.")
-        return getattr(self.worker, method)(*arguments)
+        try:
+            return getattr(self.worker, method)(*arguments)
+        except Exception as error:
+            raise FailedThere(f"It failed there ({type(error).__name__}).") from error
+
+
+def record_of(pair: LinkPair, spool: Path) -> StartRecord:
+    """What a carrier of this process is started with."""
+    return StartRecord(
+        address=f"descriptor:{os.dup(pair.descriptors[0])}",
+        key=pair.key,
+        device_id="ray:node-a:cpu:0",
+        torch_device="cpu",
+        spool_dir=spool,
+        log_level="info",
+        parent_process_id=os.getpid(),
+    )
 
 
 class Front:
@@ -55,15 +75,7 @@ class Front:
         self.actor = HereActor()
         self._pair = LinkPair()
         self._threads = ThreadPoolExecutor(2)
-        record = StartRecord(
-            address=f"descriptor:{os.dup(self._pair.descriptors[0])}",
-            key=self._pair.key,
-            device_id="ray:node-a:cpu:0",
-            torch_device="cpu",
-            spool_dir=spool,
-            log_level="info",
-            parent_process_id=os.getpid(),
-        )
+        record = record_of(self._pair, spool)
         self.code: Future[int] = self._threads.submit(self._carry, record)
         self.link = self._pair.accept()
         self._pair.hand_over()
@@ -197,6 +209,80 @@ def test_files_that_go_with_work_are_brought_and_forgotten(
     while not isinstance(front.heard(), frames.Done):
         pass
     assert front.actor.call("keep_only", [digest], patience=1) == []
+
+
+def test_a_disk_that_is_full_there_fails_the_run_alone(
+    front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "pixels"
+    path.write_bytes(bytes(256 * 320 * 3))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    job = replace(work(), picture=PreparedPicture(path, 256, 320, digest))
+    with monkeypatch.context() as patch:
+        patch.setattr(front.actor.worker, "put", full)
+        front.order(job)
+        failed = front.heard()
+    assert isinstance(failed, frames.Failed)
+    assert failed.failure.reason is Reason.DISK_FULL
+    assert failed.failure.metadata == {"node": "node-a"}
+    assert failed.failure.message.startswith("On node node-a: ")
+    front.order(job)
+    while not isinstance(front.heard(), frames.Done):
+        pass
+
+
+def test_a_worker_that_cannot_be_started_there_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    actor = HereActor()
+    monkeypatch.setattr(actor.worker, "start", full)
+    cluster = SimpleNamespace(actor=lambda *_: actor)
+    monkeypatch.setattr(carrier, "joined", lambda _: contextlib.nullcontext(cluster))
+    pair = LinkPair()
+    record = record_of(pair, tmp_path)
+    with ThreadPoolExecutor(1) as threads:
+        code = threads.submit(
+            lambda: carrier._carry(
+                connect(record.address, record.key), record, "head", "node-a"
+            )
+        )
+        link = pair.accept()
+        pair.hand_over()
+        said = frames.decode_from_worker(link.receive())
+        assert code.result(20) == EXIT_CANNOT_START
+    link.close()
+    pair.close()
+    assert isinstance(said, frames.CannotStart)
+    assert said.failure.reason is Reason.DISK_FULL
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_an_error_of_a_node_is_not_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a cluster: as Ray raises what a task has raised, and what has ended one."""
+    import ray
+    from ray.exceptions import ActorDiedError, RayTaskError
+
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    raised: list[Exception] = [
+        RayTaskError("put", "a traceback", full, "node", 1, "127.0.0.1").as_instanceof_cause(),
+        ActorDiedError(),
+    ]
+
+    def get(*_: object, timeout: float) -> None:
+        raise raised.pop(0)
+
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(FailedThere) as failed:
+        answer_of(None, 1.0)
+    assert failed.value.__cause__ is full
+    with pytest.raises(NodeGone):
+        answer_of(None, 1.0)
 
 
 def test_names_lead_nowhere_else(front: Front) -> None:
