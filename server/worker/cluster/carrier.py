@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,8 @@ class Carrier:
         self._files = Path()
         self._models = SameModels(actor, node)
         self._sign_at = 0.0
+        self._runs: queue.SimpleQueue[tuple[frames.ToWorker, bytes] | None]
+        self._runs = queue.SimpleQueue()
         self.greeted = False
         """Whether the worker's first words were passed on."""
 
@@ -82,7 +86,8 @@ class Carrier:
         """
         start = self._call("start", self._record.to_bytes(), patience=_START_SECONDS)
         self._files = Path(start)
-        threading.Thread(target=self._pass_orders, name="orders", daemon=True).start()
+        for passing, name in ((self._pass_orders, "orders"), (self._pass_runs, "runs")):
+            threading.Thread(target=passing, name=name, daemon=True).start()
         while True:
             heard: Heard = self._call("hear")
             said, lines, code = heard
@@ -139,22 +144,27 @@ class Carrier:
     # From the front to the worker.
 
     def _pass_orders(self) -> None:
+        """Pass memory orders on at once; a run, and what is about it, may have to wait."""
         try:
-            while True:
-                frame = self._link.receive()
-                order = frames.decode_to_worker(frame)
+            with _leaving():
+                while True:
+                    frame = self._link.receive()
+                    order = frames.decode_to_worker(frame)
+                    if isinstance(order, frames.MemoryOrder | frames.MemoryCancel):
+                        self._call("send", frame)
+                    else:
+                        self._runs.put((order, frame))
+        finally:
+            self._runs.put(None)
+
+    def _pass_runs(self) -> None:
+        with _leaving():
+            while (next_one := self._runs.get()) is not None:
+                order, frame = next_one
                 if isinstance(order, frames.RunOrder):
                     self._pass_run(order)
                 else:
                     self._call("send", frame)
-        except (LinkClosed, OversizedFrame):
-            _leave(EXIT_ORPHANED)
-        except NodeGone as why:
-            _log.error("%s", why)
-            _leave(EXIT_NODE_GONE)
-        except Exception:
-            _log.exception("passing orders on failed")
-            _leave(EXIT_ORPHANED)
 
     def _pass_run(self, order: frames.RunOrder) -> None:
         """Bring what the run reads, then the order; or say why it cannot be run there."""
@@ -212,6 +222,21 @@ def main(address: str, node: str) -> None:
     except LinkClosed:
         _leave(EXIT_ORPHANED)
     _end_as(_carry(link, record, address, node))
+
+
+@contextlib.contextmanager
+def _leaving() -> Iterator[None]:
+    """What ends a thread that passes orders on ends the process."""
+    try:
+        yield
+    except (LinkClosed, OversizedFrame):
+        _leave(EXIT_ORPHANED)
+    except NodeGone as why:
+        _log.error("%s", why)
+        _leave(EXIT_NODE_GONE)
+    except Exception:
+        _log.exception("passing orders on failed")
+        _leave(EXIT_ORPHANED)
 
 
 def failure_there(node: str, error: FailedThere) -> DomainError:

@@ -30,6 +30,7 @@ from server.worker.cluster import cargo, carrier, node_worker
 from server.worker.cluster.carrier import Carrier
 from server.worker.cluster.joining import FailedThere, NodeGone, answer_of
 from server.worker.cluster.node_worker import NodeWorker
+from server.worker.cluster.same_models import SameModels
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkPair, connect
 from server.worker.link.exits import EXIT_CANNOT_START
@@ -108,7 +109,7 @@ class Front:
         self.link.close()
         self._pair.close()
         for thread in threading.enumerate():
-            if thread.name == "orders":
+            if thread.name in ("orders", "runs"):
                 thread.join(20)
                 assert not thread.is_alive()
 
@@ -193,6 +194,34 @@ def test_a_run_whose_models_are_read_for_long_is_at_work(
         assert (sign.session_id, sign.epoch, sign.event) == ("session", 1, None)
     while not isinstance(front.heard(), frames.Done):
         pass
+
+
+def test_a_memory_order_waits_for_no_model_to_be_read(
+    front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would else be taken for one that is never answered."""
+    read = threading.Event()
+    monkeypatch.setattr(SameModels, "check", lambda *_: read.wait(20))
+    front.order(work())
+    front.link.send(encode(frames.MemoryOrder(1, frames.ReleaseCached())))
+    try:
+        assert isinstance(front.heard(), frames.MemoryAnswer)
+    finally:
+        read.set()
+    while not isinstance(front.heard(), frames.Done):
+        pass
+
+
+def test_a_cancel_comes_after_its_run(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker hears of no run that it has not."""
+    read = threading.Event()
+    monkeypatch.setattr(SameModels, "check", lambda *_: read.wait(20))
+    front.order(work("slowly"))
+    front.link.send(encode(frames.Cancel("session")))
+    read.set()
+    while not isinstance(said := front.heard(), frames.Failed):
+        assert isinstance(said, frames.Progress)
+    assert said.failure.reason is Reason.CANCELLED_BY_CLIENT
 
 
 def test_files_that_go_with_work_are_brought_and_forgotten(
