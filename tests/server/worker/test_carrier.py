@@ -344,6 +344,17 @@ def test_what_a_paused_chain_keeps_goes_with_it() -> None:
         assert cargo.paused_files(moved) == {"paused": Path("/there/paused")}
 
 
+def test_every_file_of_a_model_counts(tmp_path: Path) -> None:
+    """A difference in one that is left out would be found by nobody."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for number in range(1_001):
+        (folder / f"{number}").touch()
+    job = replace(work(), place=ModelPlace.of(folder))
+
+    assert len(cargo.model_files(job)) == 1_001
+
+
 def test_every_file_of_a_job_is_found_and_moved() -> None:
     def picture(letter: str) -> PreparedPicture:
         return PreparedPicture(Path(f"/here/{letter}"), 8, 8, letter * 64)
