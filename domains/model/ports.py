@@ -309,6 +309,10 @@ class ImportDisk(Protocol):
         """An empty file of that name, which is not there yet."""
         ...
 
+    def open_up(self, path: Path) -> None:
+        """Have a file that came from elsewhere as open to others as its folder is."""
+        ...
+
     def settle(self, file: BinaryIO) -> None:
         """Have a file's bytes on the disk."""
         ...
