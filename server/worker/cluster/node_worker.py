@@ -7,6 +7,7 @@ drawn, pictures to draw from.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
@@ -36,6 +37,7 @@ POLL_SECONDS = 1.0
 _MOST_WAITING = 1_000
 _MOST_AT_ONCE = 100
 _LAST_WORDS_SECONDS = 1.0
+_THREADS = "OMP_NUM_THREADS"
 _EXIT_SECONDS = 5.0
 
 Heard = tuple[list[bytes], list[str], int | None]
@@ -155,7 +157,7 @@ class NodeWorker:
         )
         process = WorkerProcess(
             worker_command(),
-            child_environment(),
+            _environment(),
             record.to_bytes(),
             on_line=self._said.put,
             on_exit=partial(self._abandon, offer),
@@ -188,6 +190,16 @@ class NodeWorker:
         """The process has ended: nothing comes any more, whoever else holds its link."""
         if not self._heard.wait(_LAST_WORDS_SECONDS):
             offer.abandon()
+
+
+def _environment() -> dict[str, str]:
+    """The worker's: without the one thread that Ray gives its actors, unless its node, whose
+    child this process is, was started so."""
+    environment = child_environment()
+    with contextlib.suppress(psutil.Error):
+        if _THREADS not in psutil.Process(os.getppid()).environ():
+            environment.pop(_THREADS, None)
+    return environment
 
 
 def _new_folder(device_id: str) -> Path:

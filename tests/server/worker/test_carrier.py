@@ -314,6 +314,18 @@ def test_an_error_of_a_node_is_not_its_end(monkeypatch: pytest.MonkeyPatch) -> N
         answer_of(None, 1.0)
 
 
+@pytest.mark.parametrize("chosen", [False, True])
+def test_a_worker_has_as_many_threads_as_its_node_was_started_with(
+    monkeypatch: pytest.MonkeyPatch, chosen: bool
+) -> None:
+    """Ray has its actors use one, unless somebody chose another number."""
+    node = {"OMP_NUM_THREADS": "1"} if chosen else {}
+    process = SimpleNamespace(environ=lambda: node)
+    monkeypatch.setattr(node_worker.psutil, "Process", lambda _: process)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert ("OMP_NUM_THREADS" in node_worker._environment()) is chosen
+
+
 def test_names_lead_nowhere_else(front: Front) -> None:
     for name in ("../x", "/etc/passwd", "a/b"):
         with pytest.raises(ValueError, match="not the name of a file"):
