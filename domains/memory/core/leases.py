@@ -242,6 +242,7 @@ class Leases:
         except BaseException:
             self._ledger.cancel(reservation)
             raise
+        self._ledger.taken(reservation)
         return Taken(reservation, region)
 
     async def _backed(self, place: Place, size: int) -> Region:

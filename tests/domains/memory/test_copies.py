@@ -248,6 +248,26 @@ async def test_a_transfer_keeps_id_and_bytes_and_frees_the_old_memory(
     assert bool(system.buffers.pinned) is target.pinned
 
 
+async def test_what_a_transfer_has_taken_is_counted_once(system: System) -> None:
+    size, whole = 4 * MIB, 16 * MIB
+    held = await system.lend(HOST, size)
+    system.meter.tell("cuda:0", whole, whole)
+    system.buffers.gate.clear()  # its bytes are under way for long
+    moving = asyncio.create_task(run(transfer(system, held.allocation_id, CARD, verify=False)))
+    while system.buffers.held("cuda:0") < size:
+        await asyncio.sleep(0)
+    system.meter.tell("cuda:0", whole, whole - size)  # its worker tells so at once
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+    beside = await system.lend(CARD, whole - size)
+
+    assert beside.place == CARD
+    system.buffers.gate.set()
+    await moving
+    assert system.ledger.held("ann", "cuda:0") == whole
+
+
 async def test_a_transfer_to_where_it_is_does_nothing(system: System) -> None:
     one = await system.lend(CARD)
 
