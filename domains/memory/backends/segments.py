@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
-from domains.errors import Cancelled
+from domains.errors import Cancelled, Reason
 from domains.finishing import finished
 from domains.memory.backends.chunks import Guard
 from domains.memory.backends.mapping import Mapping
@@ -21,7 +21,7 @@ from domains.shortages import shortage_of
 from domains.values import ByteFigure
 
 _SPARE_FILES = 512  # file handles left for connections, workers and pictures
-_NO_ROOM = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # where memory is a file
 
 
 class HostSegments:
@@ -142,9 +142,11 @@ def _make(size: int) -> Mapping:
 
 def _refusal(error: OSError, size: int) -> Exception:
     """What a client hears: that there is no memory, or no handle, which is something else."""
-    if error.errno in _NO_ROOM:
+    shortage = shortage_of(error)
+    no_memory = shortage is not None and shortage.reason is Reason.HOST_OUT_OF_MEMORY
+    if no_memory or error.errno in _NO_ROOM:
         return OutOfMemory(Place(), size, None, {})
-    return shortage_of(error) or error
+    return shortage or error
 
 
 def _discard(making: asyncio.Future[Mapping]) -> None:

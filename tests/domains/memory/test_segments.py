@@ -199,6 +199,22 @@ async def test_no_room_is_told_and_leaves_no_handle(
     assert handles() == before
 
 
+async def test_windows_that_promises_no_more_memory_has_no_room(
+    host: HostSegments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        error = OSError(errno.EINVAL, "The paging file is too small")
+        error.winerror = 1455  # type: ignore[attr-defined,unused-ignore]
+        raise error
+
+    monkeypatch.setattr(mapping, "_memfd", False)
+    monkeypatch.setattr(mapping, "SharedMemory", refuse)
+    with pytest.raises(OutOfMemory) as refused:
+        await host.allocate(4096)
+
+    assert refused.value.reason is Reason.HOST_OUT_OF_MEMORY
+
+
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
 async def test_no_handle_is_not_called_a_lack_of_memory(
     host: HostSegments, monkeypatch: pytest.MonkeyPatch, code: int
