@@ -78,6 +78,7 @@ async def test_a_lost_worker_that_is_replaced_is_lost_and_recovered(
         (["RECOVERING", "QUARANTINED", "READY"], ["lost", "quarantined", "recovered"]),
         (["QUARANTINED", "RECOVERING", "READY"], ["quarantined", "changed", "recovered"]),
         (["STARTING", "READY"], ["changed", "changed"]),
+        (["RECOVERING", "STARTING", "READY"], ["lost", "changed", "recovered"]),
         (["UNAVAILABLE"], ["changed"]),
     ],
 )
@@ -108,6 +109,24 @@ async def test_a_card_that_vanishes_is_lost_and_one_that_appears_is_added(
     domain.workers.set("cuda:0", DeviceState.READY)
     await domain.service.inventory.discover()
     assert ("recovered", "cuda:0") in await watcher.read(2)
+
+
+async def test_a_card_that_was_away_since_an_earlier_run_recovers(domain: Domain) -> None:
+    await domain.service.inventory.discover()
+    domain.probe.adapters = []
+    domain.workers.set("cuda:0", DeviceState.UNAVAILABLE)
+    domain.service = domain.build()
+    await domain.service.inventory.discover()
+    watcher = Watcher(domain.service.changes.watch("cuda:0"))
+    await watcher.read(2)
+
+    domain.probe.adapters = [card(0, hardware_id="GPU-1")]
+    domain.workers.set("cuda:0", DeviceState.STARTING)
+    await domain.service.inventory.discover()
+    domain.runs.change("cuda:0", DeviceState.READY)
+
+    assert await watcher.read(2) == [("changed", "cuda:0"), ("recovered", "cuda:0")]
+    await watcher.events.aclose()
 
 
 async def test_another_default_changes_both_devices(
