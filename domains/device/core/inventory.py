@@ -147,14 +147,18 @@ class DeviceInventory:
             DiscoveryIncomplete: It may still be found.
             DeviceUnavailable: It is lost, or cannot be used on this machine.
             DeviceQuarantined: It failed too often.
+            ResourceExhausted, Unavailable: It cannot be written, and holds until the server
+                ends.
         """
         missing = checks.required("device_id", name)
         if missing is not None:
             raise InvalidTask.of(missing)
         report = await self.get(name)
         refuse_unusable(report)
-        self._choice.choose(report.device.device_id)
-        self._tell()
+        try:
+            self._choice.choose(report.device.device_id)
+        finally:
+            self._tell()  # it holds also where the disk does not take it
         return await self.get(report.device.device_id)
 
     async def matching(self, choice: DeviceChoice) -> tuple[DeviceReport, ...]:

@@ -10,7 +10,7 @@ import pytest
 from domains.changes import Signal, Told
 from domains.device.errors import DeviceNotFound
 from domains.device.types import DeviceEvent, DeviceState
-from domains.errors import Reason
+from domains.errors import Reason, ResourceExhausted
 from tests.domains.device.conftest import Domain
 from tests.fakes.device import FakeProbe, card
 
@@ -136,6 +136,24 @@ async def test_another_default_changes_both_devices(
     await watcher.read(3)
 
     await domain.service.inventory.set_default("cpu")
+
+    assert sorted(await watcher.read(2)) == [("changed", "cpu:0"), ("changed", "cuda:0")]
+
+
+async def test_a_default_that_no_disk_takes_holds_and_is_told(
+    domain: Domain, watch: Callable[..., Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = watch()
+    await watcher.read(3)
+    put = domain.facts.put
+
+    def full(key: str, value: bytes) -> None:
+        put(key, value)  # it is known all the same
+        raise ResourceExhausted("The disk is full.", reason=Reason.DISK_FULL)
+
+    monkeypatch.setattr(domain.facts, "put", full)
+    with pytest.raises(ResourceExhausted):
+        await domain.service.inventory.set_default("cpu")
 
     assert sorted(await watcher.read(2)) == [("changed", "cpu:0"), ("changed", "cuda:0")]
 
