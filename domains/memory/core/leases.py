@@ -188,7 +188,9 @@ class Leases:
             DeviceNotFound: There is no such device.
         """
         check_listing(place, owner)
-        where = None if place is None else await self.resolve(place)
+        where = place
+        if place is not None and not place.host:
+            where = Place((await self._devices.get(place.device_id)).device.device_id)
         found = [
             lease.allocation
             for lease in self._ledger.seen_by(caller)

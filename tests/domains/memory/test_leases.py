@@ -489,6 +489,18 @@ async def test_pages_list_the_callers_allocations_oldest_first(system: System) -
         await listed(ANN, Place("mps:3"), page_size=0, page_token="")
 
 
+async def test_what_lies_on_a_device_that_is_lost_can_be_asked(system: System) -> None:
+    await system.lend(CARD)
+    system.buffers.lose("cuda:0")
+    system.probe.adapters = []
+    system.workers.set("cuda:0", DeviceState.LOST, "It was pulled.")
+    await system.inventory.discover()
+
+    page = await system.service.leases.list(ANN, CARD, page_size=0, page_token="")
+
+    assert page.items == ()
+
+
 async def test_a_list_shows_what_its_caller_may_see_and_of_whom_it_is_asked(
     system: System,
 ) -> None:
