@@ -21,6 +21,7 @@ from domains.shortages import shortage_of
 from domains.values import ByteFigure
 
 _SPARE_FILES = 512  # file handles left for connections, workers and pictures
+_MOST_FILES, _MOST_FILES_OF_MACOS = 1 << 16, 10_240
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # where memory is a file
 
 
@@ -29,7 +30,8 @@ class HostSegments:
 
     def __init__(self) -> None:
         self._mappings: dict[str, Mapping] = {}
-        self._most = _raise_file_limit() - _SPARE_FILES
+        files = _raise_file_limit()
+        self._most = max(files - _SPARE_FILES, files // 2)
 
     def figure(self) -> ByteFigure:
         """Bytes of all segments, in whole pages where the system counts them."""
@@ -161,12 +163,18 @@ def _raise_file_limit() -> int:
     `select`, which this one does not.
     """
     if sys.platform == "win32":
-        return 1 << 16
+        return _MOST_FILES
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    return wanted if soft == resource.RLIM_INFINITY else soft
+    if soft == resource.RLIM_INFINITY:
+        return _MOST_FILES
+    for wanted in (_MOST_FILES, _MOST_FILES_OF_MACOS):
+        if hard != resource.RLIM_INFINITY:
+            wanted = min(wanted, hard)
+        # macOS refuses more than it has for a process, whatever it names as the limit.
+        with suppress(ValueError, OSError):
+            if soft < wanted:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                return wanted
+    return soft

@@ -306,3 +306,21 @@ def test_the_limit_on_files_is_raised_as_far_as_it_goes() -> None:
         assert most == (1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(("most", "got"), [(10_240, 10_240), (0, 256)])
+def test_a_system_that_gives_fewer_files_than_its_limit_says_is_no_obstacle(
+    monkeypatch: pytest.MonkeyPatch, most: int, got: int
+) -> None:
+    """As macOS does, whose limit is endless, and a sandbox that lets nobody ask."""
+    resource = pytest.importorskip("resource")
+
+    def set_limit(_which: int, limits: tuple[int, int]) -> None:
+        if limits[0] > most:
+            raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+
+    assert segments._raise_file_limit() == got
+    assert 0 < HostSegments()._most < got
