@@ -95,6 +95,10 @@ class AddressSpace:
             freed = await self.host.free(region.segment)
         return freed
 
+    def pinned(self, region: Region) -> bool:
+        """Whether it is main memory that is page-locked now."""
+        return isinstance(region, SegmentRegion) and region.segment.name in self._pins
+
     def forget_pins(self, device_id: str) -> frozenset[str]:
         """A device's worker ended: names of the segments that are not pinned any more."""
         names = frozenset(n for n, device in self._pins.items() if device == device_id)

@@ -271,6 +271,9 @@ class Leases:
         """The allocation lies where `taken` does from now on; what it lay in is freed."""
         before = lease.allocation.place, lease.region
         self._ledger.relocate(lease, taken.reservation, taken.region)
+        if lease.allocation.place.pinned and not self._space.pinned(taken.region):
+            # The worker that pinned it ended meanwhile.
+            lease.allocation = replace(lease.allocation, place=Place())
         await finished(self._free(lease, *before))
 
     # Ends that no client asks for.

@@ -248,6 +248,25 @@ async def test_a_transfer_keeps_id_and_bytes_and_frees_the_old_memory(
     assert bool(system.buffers.pinned) is target.pinned
 
 
+async def test_what_is_not_pinned_any_more_at_the_end_is_not_called_so(
+    system: System,
+) -> None:
+    held = await system.lend(CPU, MIB)
+    system.buffers.gate.clear()
+    wanted = transfer(system, held.allocation_id, Place(pinned=True), verify=False)
+    moving = asyncio.create_task(run(wanted))
+    while not system.buffers.moves:
+        await asyncio.sleep(0)
+    assert [device_id for device_id, _ in system.buffers.pinned] == ["cuda:0"]
+
+    system.buffers.lose("cuda:0")
+    system.buffers.gate.set()
+    await moving
+
+    (now,) = system.service.leases.renew(ANN, [held.allocation_id], 60)
+    assert now.place == HOST
+
+
 async def test_what_a_transfer_has_taken_is_counted_once(system: System) -> None:
     size, whole = 4 * MIB, 16 * MIB
     held = await system.lend(HOST, size)
