@@ -241,12 +241,12 @@ class CountingDriver:
 
 
 class BuiltInDriver(CountingDriver):
-    """What torch.xpu tells of an adapter within a processor: all memory, and not what is free."""
+    """What torch.xpu tells of an adapter within a processor: all memory, not what is free."""
 
     def mem_get_info(self, device: torch.device) -> tuple[int, int]:
         raise RuntimeError(
-            "The device (Intel(R) Arc(TM) Graphics) doesn't support querying the available free "
-            "memory. You can file an issue at ..."
+            "The device (Intel(R) Arc(TM) Graphics) doesn't support querying the available "
+            "free memory. You can file an issue at ..."
         )
 
     def get_device_properties(self, device: torch.device) -> SimpleNamespace:

@@ -255,8 +255,7 @@ async def test_what_is_not_pinned_any_more_at_the_end_is_not_called_so(
     system.buffers.gate.clear()
     wanted = transfer(system, held.allocation_id, Place(pinned=True), verify=False)
     moving = asyncio.create_task(run(wanted))
-    while not system.buffers.moves:
-        await asyncio.sleep(0)
+    await system.buffers.begun.wait()
     assert [device_id for device_id, _ in system.buffers.pinned] == ["cuda:0"]
 
     system.buffers.lose("cuda:0")
@@ -273,11 +272,8 @@ async def test_what_a_transfer_has_taken_is_counted_once(system: System) -> None
     system.meter.tell("cuda:0", whole, whole)
     system.buffers.gate.clear()  # its bytes are under way for long
     moving = asyncio.create_task(run(transfer(system, held.allocation_id, CARD, verify=False)))
-    while system.buffers.held("cuda:0") < size:
-        await asyncio.sleep(0)
+    await system.buffers.begun.wait()
     system.meter.tell("cuda:0", whole, whole - size)  # its worker tells so at once
-    for _ in range(10):
-        await asyncio.sleep(0)
 
     beside = await system.lend(CARD, whole - size)
 
