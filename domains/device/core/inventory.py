@@ -274,7 +274,13 @@ class DeviceInventory:
             return None  # The processor is no stand-in for a card that may be there.
         # One of another machine works where that is asked for, or for whom any will do.
         here = [device for device in self._devices if not device.node]
-        return next((device for device in here if not device.explanation), here[-1])
+        return next((device for device in here if self.works(device)), here[-1])
+
+    def works(self, device: Device) -> bool:
+        """Whether the last look found nothing wrong with it, or its worker is ready all the
+        same: a look from outside finds no room on a card that our own worker has filled."""
+        ready = self._workers.status(device.device_id).state is DeviceState.READY
+        return not device.explanation or ready
 
     def _is_served(self, device: Device) -> bool:
         """Whether a worker can be hoped for: it lives, or starts for a device that is there."""

@@ -135,7 +135,7 @@ class AddressSpace:
         devices = [
             device.device_id
             for device in self._devices.devices
-            if not device.traits.in_main_memory and not device.explanation
+            if not device.traits.in_main_memory and self._devices.works(device)
         ]
         if not devices:
             raise PinningUnsupported("this machine has no device with memory of its own.")

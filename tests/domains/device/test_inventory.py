@@ -168,7 +168,9 @@ async def test_only_kinds_without_a_device_are_explained() -> None:
 
 async def test_the_default_is_the_best_device_that_works_and_comes_first() -> None:
     broken = unusable(card(0), "a first computation failed")
-    inventory = DeviceInventory(FakeProbe(broken, card(0, DeviceKind.XPU)), FakeWorkers())
+    workers = FakeWorkers()
+    workers.set("cuda:0", DeviceState.UNAVAILABLE, "The device has no worker.")
+    inventory = DeviceInventory(FakeProbe(broken, card(0, DeviceKind.XPU)), workers)
 
     listing = await inventory.list()
 
@@ -177,6 +179,25 @@ async def test_the_default_is_the_best_device_that_works_and_comes_first() -> No
     assert [r.is_default for r in listing.devices] == [True, False, False]
     assert (await inventory.default()).device_id == "xpu:0"
     assert (await inventory.resolve("")).device_id == "xpu:0"
+
+
+@pytest.mark.parametrize(
+    "seen", [[unusable(card(0), "a first computation failed: CUDA error: out of memory")], []]
+)
+async def test_a_card_that_works_stays_the_default_whatever_a_look_from_outside_finds(
+    seen: list[Adapter],
+) -> None:
+    """Its own worker may have filled it, or a probe have taken too long."""
+    probe, workers = FakeProbe(card(0)), FakeWorkers()
+    inventory = DeviceInventory(probe, workers)
+    await inventory.discover()
+    probe.adapters = seen
+
+    await inventory.discover()
+
+    assert (await inventory.default()).device_id == "cuda:0"
+    workers.set("cuda:0", DeviceState.UNAVAILABLE)
+    assert (await inventory.default()).device_id == "cpu:0"
 
 
 async def test_a_device_found_unusable_says_why_and_is_not_resolved() -> None:

@@ -423,6 +423,17 @@ async def test_a_dead_worker_takes_its_allocations_along(system: System) -> None
     ]
 
 
+async def test_memory_is_pinned_for_a_card_that_works_though_it_looks_full(
+    system: System,
+) -> None:
+    system.probe.adapters = [unusable(card(0), "a first computation failed: out of memory")]
+    await system.inventory.discover()
+
+    await system.lend(PINNED)
+
+    assert [device_id for device_id, _ in system.buffers.pinned] == ["cuda:0"]
+
+
 async def test_pinned_memory_is_pinned_and_its_unpinning_is_told(system: System) -> None:
     one = await system.lend(PINNED)
     lease = system.ledger.get(ANN, one.allocation_id)
