@@ -103,6 +103,8 @@ class PressureWatch:
         broken = checks.number("interval", interval, LIMITS["WatchMemoryRequest.interval"])
         if broken is not None:
             raise InvalidMemoryRequest.of(broken)
+        if device:  # what an alias means may change; the watch stays with its device
+            device = (await self._devices.get(device)).device.device_id
         wanted = await self._wanted(device)
         news: dict[Place, Pressure] = {}
         wake = asyncio.Event()

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from domains.device.errors import DeviceNotFound
+from domains.device.types import DeviceState
 from domains.errors import Reason
 from domains.memory.errors import InvalidMemoryRequest, WorkRefused
 from domains.memory.types import Heartbeat, MemoryStatus, Place, Pressure, PressureLevel
@@ -89,6 +90,22 @@ async def test_a_stream_begins_with_pressure_and_goes_on_with_figures(system: Sy
 
     assert [type(item) for item in items] == [Pressure, Pressure, MemoryStatus, MemoryStatus]
     (status,) = [item for item in items if isinstance(item, MemoryStatus)][:1]
+    assert [memory.device_id for memory in status.devices] == ["cuda:0"]
+
+
+async def test_a_watch_stays_with_its_device_when_the_alias_means_another_one(
+    system: System,
+) -> None:
+    async with aclosing(system.service.watch.stream("gpu", interval=0.1)) as stream:
+        await take(stream, 3)
+        system.probe.adapters = system.probe.adapters[1:]
+        system.workers.set("cuda:0", DeviceState.LOST, "It was pulled.")
+        await system.inventory.discover()
+        assert (await system.inventory.resolve("gpu")).device_id == "cuda:1"
+
+        (status,) = await take(stream, 1)
+
+    assert isinstance(status, MemoryStatus)
     assert [memory.device_id for memory in status.devices] == ["cuda:0"]
 
 
