@@ -123,9 +123,16 @@ async def test_regions_of_one_allocation_must_not_overlap(
 async def test_what_is_out_of_range_or_missing_never_starts(system: System) -> None:
     one, small = await system.lend(HOST, 100), await system.lend(HOST, 50)
 
-    for begin, end, length in ((101, 0, 0), (0, 0, 101), (0, 0, 0), (0, 1, 50), (0, 51, 1)):
-        with pytest.raises(OffsetOutOfRange):
+    for begin, end, length, of in (
+        (101, 0, 0, "source"),
+        (0, 0, 101, "source"),
+        (0, 0, 0, "target"),
+        (0, 1, 50, "target"),
+        (0, 51, 1, "target"),
+    ):
+        with pytest.raises(OffsetOutOfRange) as past:
             await run(copy(system, one.allocation_id, small.allocation_id, begin, end, length))
+        assert past.value.metadata["field"] == f"{of}_offset_bytes"
     with pytest.raises(AllocationNotFound):
         await run(copy(system, one.allocation_id, "nobody"))
     with pytest.raises(InvalidMemoryRequest):
