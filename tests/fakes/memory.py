@@ -216,6 +216,7 @@ class FakeModels:
         self.causes: list[EvictionCause] = []
         self.on_release: Callable[[str], None] = lambda model_id: None
         self.busy = False
+        self.drawing: dict[str, asyncio.Event] = {}  # until it is set, by device
 
     def hold(
         self, device_id: str, model_id: str, size: int, *, used: datetime, in_use: bool = False
@@ -245,6 +246,8 @@ class FakeModels:
         assert isinstance(job, ReleaseJob)
         if self.busy:
             raise Unavailable("The worker was lost.", reason=Reason.WORKER_LOST)
+        if device_id in self.drawing:
+            await self.drawing[device_id].wait()
         going = [
             one
             for one in self.components

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from domains.device.errors import DeviceNotFound
 from domains.device.types import DeviceState
 from domains.errors import Reason
+from domains.memory.core import reactions
 from domains.memory.errors import InvalidMemoryRequest, WorkRefused
 from domains.memory.types import Heartbeat, MemoryStatus, Place, Pressure, PressureLevel
 from domains.session.core.plan import SessionRequest
@@ -303,6 +304,27 @@ async def test_a_worker_that_cannot_answer_is_asked_again_later(system: System) 
     system.models.busy = False
 
     assert await system.reactions.relieve() == ("oldest", "older", "fresh")
+
+
+async def test_a_worker_that_draws_for_long_keeps_no_other_memory_from_relief(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactions, "_PATIENCE_SECONDS", 0.01)
+    hold_three(system)
+    for device_id in ("cuda:0", "cuda:1"):
+        system.meter.tell(device_id, 100, 15)
+    await system.service.watch.sample()
+    drawing = system.models.drawing["cuda:0"] = asyncio.Event()
+    relieve = system.reactions.relieve
+
+    async with asyncio.timeout(10):
+        assert await relieve() == ("elsewhere",)
+        used = system.time.moment - timedelta(hours=1)
+        system.models.hold("cuda:1", "another", 10, used=used)
+        assert await relieve() == ("another",)
+        drawing.set()
+        await asyncio.sleep(0.01)
+        assert [await relieve() for _ in range(3)] == [("oldest",), ("older",), ()]
 
 
 async def test_critical_refuses_new_work_there_and_takes_what_frees(system: System) -> None:
