@@ -116,8 +116,9 @@ class PressureWatch:
 
         self._listeners.append(listen)
         try:
-            for pressure in await self.ask(device):
-                news.pop(pressure.place, None)
+            begun_with = await self.ask(device)
+            news.clear()  # what changes from here on is told after it
+            for pressure in begun_with:
                 yield pressure
             loop = asyncio.get_running_loop()
             due = math.inf if pressure_only else loop.time()

@@ -94,6 +94,20 @@ async def test_a_stream_begins_with_pressure_and_goes_on_with_figures(system: Sy
     assert [memory.device_id for memory in status.devices] == ["cuda:0"]
 
 
+async def test_a_change_while_the_beginning_is_told_is_told_after_it(system: System) -> None:
+    async with aclosing(system.service.watch.stream("gpu", pressure_only=True)) as stream:
+        await take(stream, 1)
+        system.meter.tell("cuda:0", 100, 1)
+        await system.service.watch.sample()
+
+        told = await take(stream, 2)
+
+    assert [(p.place, p.level) for p in told if isinstance(p, Pressure)] == [
+        (CARD, NORMAL),
+        (CARD, CRITICAL),
+    ]
+
+
 async def test_a_watch_stays_with_its_device_when_the_alias_means_another_one(
     system: System,
 ) -> None:
