@@ -7,8 +7,9 @@ import ctypes
 import errno
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from domains.errors import Cancelled, Reason
 from domains.finishing import finished
@@ -17,10 +18,12 @@ from domains.memory.backends.mapping import Mapping
 from domains.memory.backends.spans import HostSpan, compare_spans, copy_spans
 from domains.memory.errors import OutOfMemory
 from domains.memory.types import Place, Segment, SegmentRegion
+from domains.session.errors import ShuttingDown
 from domains.shortages import shortage_of
 from domains.values import ByteFigure
 
 _SPARE_FILES = 512  # file handles left for connections, workers and pictures
+_LAST_USE_SECONDS = 5.0
 _MOST_FILES, _MOST_FILES_OF_MACOS = 1 << 16, 10_240
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # where memory is a file
 
@@ -30,6 +33,7 @@ class HostSegments:
 
     def __init__(self) -> None:
         self._mappings: dict[str, Mapping] = {}
+        self._uses = _Uses()
         files = _raise_file_limit()
         self._most = max(files - _SPARE_FILES, files // 2)
 
@@ -45,6 +49,7 @@ class HostSegments:
 
     async def allocate(self, size: int) -> Segment:
         """Take `size` bytes whose pages are there; see the port for what is raised."""
+        self._uses.check()
         if len(self._mappings) >= self._most:
             raise _refusal(OSError(errno.EMFILE, "every handle for segments is taken"), size)
         making = asyncio.ensure_future(asyncio.to_thread(_make, size))
@@ -65,13 +70,17 @@ class HostSegments:
         return segment.size_bytes
 
     def close(self) -> None:
-        """Give every segment back."""
-        while self._mappings:
-            self._mappings.popitem()[1].close()
+        """Give every segment back, once no thread touches any; what is asked of them from here
+        on is refused with SHUTTING_DOWN. Those that are touched for long go with the process.
+        """
+        if self._uses.end():
+            while self._mappings:
+                self._mappings.popitem()[1].close()
 
     def write(self, region: SegmentRegion, data: bytes) -> None:
         """Put bytes into a segment."""
-        ctypes.memmove(self._span(region, len(data)).address, data, len(data))
+        with self._uses.one():
+            ctypes.memmove(self._span(region, len(data)).address, data, len(data))
 
     def read(self, region: SegmentRegion, length: int) -> bytes:
         """Bytes of a segment."""
@@ -82,23 +91,63 @@ class HostSegments:
     ) -> AsyncGenerator[int]:
         """Copy bytes between regions that do not overlap; yields how many are done."""
         begin, end = self._span(source, length), self._span(target, length)
-        return _steps(lambda guard: copy_spans(begin, end, length, guard), length)
+        return _steps(partial(copy_spans, begin, end, length), length, self._uses)
 
     def compare(
         self, first: SegmentRegion, second: SegmentRegion, length: int
     ) -> AsyncGenerator[int]:
         """Compare bytes; yields how many are equal so far, ends early at a difference."""
         one, other = self._span(first, length), self._span(second, length)
-        return _steps(lambda guard: compare_spans(one, other, length, guard), length)
+        return _steps(partial(compare_spans, one, other, length), length, self._uses)
 
     def _span(self, region: SegmentRegion, length: int) -> HostSpan:
+        self._uses.check()
         mapping = self._mappings[region.segment.name]
         if not 0 <= region.offset <= region.offset + length <= mapping.segment.size_bytes:
             raise ValueError("the region does not lie within its segment")
         return HostSpan(mapping.address + region.offset)
 
 
-async def _steps(work: Callable[[Guard], int], length: int) -> AsyncGenerator[int]:
+class _Uses:
+    """What threads do with segments now, and whether they may still begin anything."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._under_way = 0
+        self._over = False
+
+    def check(self) -> None:
+        """Refuse what comes after the end, and stop what is under way then.
+
+        Raises:
+            ShuttingDown: The segments are being given back.
+        """
+        if self._over:
+            raise ShuttingDown
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Within, segments stay where they are."""
+        with self._changed:
+            self.check()
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def end(self) -> bool:
+        """Let nothing begin any more, and wait for what is under way; whether that is over."""
+        with self._changed:
+            self._over = True
+            return self._changed.wait_for(lambda: not self._under_way, _LAST_USE_SECONDS)
+
+
+async def _steps(
+    work: Callable[[Guard], int], length: int, uses: _Uses
+) -> AsyncGenerator[int]:
     """Have `work` done beside the loop; yields how many bytes are, and what it returns.
 
     Closed or cancelled, it returns when the work has ended, so that no memory is touched any
@@ -114,10 +163,12 @@ async def _steps(work: Callable[[Guard], int], length: int) -> AsyncGenerator[in
     def check_stop() -> None:
         if stop.is_set():
             raise Cancelled("Its caller has gone.")
+        uses.check()
 
     def run() -> None:
         try:
-            well = work(Guard(report, check_stop))
+            with uses.one():
+                well = work(Guard(report, check_stop))
             if well < length:
                 report(well)
         finally:

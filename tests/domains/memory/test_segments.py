@@ -324,3 +324,39 @@ def test_a_system_that_gives_fewer_files_than_its_limit_says_is_no_obstacle(
 
     assert segments._raise_file_limit() == got
     assert 0 < HostSegments()._most < got
+
+
+_CLOSED_AT_WORK = """
+import asyncio
+from domains.memory.backends.segments import HostSegments
+from domains.memory.types import SegmentRegion
+from domains.session.errors import ShuttingDown
+
+async def main():
+    host, size = HostSegments(), 128 << 20
+    one, other = [SegmentRegion(await host.allocate(size)) for _ in range(2)]
+    steps = host.move(one, other, size)
+    await anext(steps)
+    host.close()
+    assert host.leased_bytes() == 0
+    try:
+        async for _ in steps:
+            pass
+    except ShuttingDown:
+        print("told")
+    for late in (lambda: host.read(one, 1), lambda: host.write(one, b"x")):
+        try:
+            late()
+        except ShuttingDown:
+            print("refused")
+
+asyncio.run(main())
+"""
+
+
+def test_segments_are_given_back_once_nothing_copies_them() -> None:
+    """As at the server's end, when a client still reads."""
+    command = [sys.executable, "-c", _CLOSED_AT_WORK]
+    for _ in range(3):
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (ended.returncode, ended.stdout.split()) == (0, ["told", "refused", "refused"])
