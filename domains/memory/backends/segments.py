@@ -145,9 +145,7 @@ class _Uses:
             return self._changed.wait_for(lambda: not self._under_way, _LAST_USE_SECONDS)
 
 
-async def _steps(
-    work: Callable[[Guard], int], length: int, uses: _Uses
-) -> AsyncGenerator[int]:
+async def _steps(work: Callable[[Guard], int], length: int, uses: _Uses) -> AsyncGenerator[int]:
     """Have `work` done beside the loop; yields how many bytes are, and what it returns.
 
     Closed or cancelled, it returns when the work has ended, so that no memory is touched any
