@@ -201,6 +201,10 @@ class Devices(Protocol):
         """
         ...
 
+    def works(self, device: Device) -> bool:
+        """Whether nothing is wrong with it, or its worker is ready all the same."""
+        ...
+
     def preparing(self, device_id: str, why: str) -> AbstractContextManager[None]:
         """Have a device that is ready count as starting meanwhile."""
         ...
