@@ -217,11 +217,13 @@ class DeviceInventory:
         self._devices = name_devices(found.adapters, self._previous(), reasons, found.unseen)
         self._probes, self._unseen = found.probes, found.unseen
         self._known.remember(self._devices)
-        await self._workers.start(
-            [device for device in self._devices if not device.explanation]
-        )
-        self._complete = True
-        self._tell()
+        try:
+            await self._workers.start(
+                [device for device in self._devices if not device.explanation]
+            )
+        finally:
+            self._complete = True  # they are known, whatever keeps workers from starting
+            self._tell()
 
     def _previous(self) -> tuple[Device, ...]:
         """Devices of this run, and at its start those of earlier ones."""
@@ -237,9 +239,14 @@ class DeviceInventory:
 
     async def _first_discovery(self) -> None:
         if not self._complete:
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(self._patience):
                     await self.discover()
+            except TimeoutError:
+                pass
+            except Exception:
+                if not self._complete:
+                    raise
 
     async def _named(self, name: str) -> Device:
         """A device to work on; one that is known by its name is not waited for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from domains.device.core import DeviceInventory
 from domains.device.core.machines import AllMachines
 from domains.device.errors import DeviceNotFound, DeviceUnavailable, DiscoveryIncomplete
-from domains.device.types import Adapter, DeviceKind, DeviceState
+from domains.device.types import Adapter, Device, DeviceKind, DeviceState
 from domains.errors import Reason
 from tests.fakes.device import PROCESSOR, FakeProbe, FakeWorkers, card, unusable
 
@@ -92,6 +93,29 @@ async def test_a_caller_that_gives_up_does_not_end_the_discovery_of_others() -> 
     probe.release.set()
 
     assert len((await patient).devices) == 2
+
+
+async def test_devices_are_known_though_no_worker_can_be_started() -> None:
+    class Failing(FakeWorkers):
+        async def start(self, devices: Sequence[Device]) -> None:
+            raise PermissionError("no folder for workers")
+
+    workers, probe = Failing(), FakeProbe(card(0))
+    for device_id in ("cuda:0", "cpu:0"):
+        workers.set(device_id, DeviceState.UNAVAILABLE, "The device has no worker.")
+    inventory = DeviceInventory(probe, workers)
+
+    report = await inventory.get("cuda:0")
+    listing = await inventory.list()
+
+    assert (report.state, report.explanation) == (
+        DeviceState.UNAVAILABLE,
+        "The device has no worker.",
+    )
+    assert [one.device.device_id for one in listing.devices] == ["cuda:0", "cpu:0"]
+    assert probe.looks == 1
+    with pytest.raises(PermissionError):  # whoever keeps looking hears of it, and logs it
+        await inventory.discover()
 
 
 async def test_close_ends_a_discovery_under_way() -> None:
