@@ -16,7 +16,12 @@ from domains.memory.core.address_space import AddressSpace
 from domains.memory.core.headroom import Headroom
 from domains.memory.core.ledger import Lease, Ledger, Reservation
 from domains.memory.core.rules import check_allocation, check_listing, check_renewal
-from domains.memory.errors import AllocationBusy, AllocationRequestReused, OutOfMemory
+from domains.memory.errors import (
+    AllocationBusy,
+    AllocationRequestReused,
+    MemoryElsewhere,
+    OutOfMemory,
+)
 from domains.memory.ports import DeviceMeter
 from domains.memory.types import (
     Allocation,
@@ -223,10 +228,14 @@ class Leases:
 
         Raises:
             DeviceNotFound, DeviceUnavailable: There is no such device, or it cannot be used.
+            MemoryElsewhere: It is in another machine.
         """
         if place.host:
             return place
-        return Place((await self._devices.resolve(place.device_id)).device_id)
+        device = await self._devices.resolve(place.device_id)
+        if device.node:  # before anything is evicted there for nothing
+            raise MemoryElsewhere(device.device_id, device.node)
+        return Place(device.device_id)
 
     async def take(self, owner: str, place: Place, size: int) -> Taken:
         """Take `size` bytes in a resolved place. When the caller is cancelled none is kept.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from domains.clients import Caller
 from domains.device.errors import DeviceNotFound, DeviceUnavailable
@@ -27,6 +28,7 @@ from domains.memory.errors import (
     AllocationNotFound,
     AllocationRequestReused,
     InvalidMemoryRequest,
+    MemoryElsewhere,
     OutOfMemory,
     PinningUnsupported,
     QuotaExceeded,
@@ -498,6 +500,20 @@ async def test_pages_list_the_callers_allocations_oldest_first(system: System) -
         assert broken.value.reason is Reason.PAGE_TOKEN_INVALID
     with pytest.raises(DeviceNotFound):
         await listed(ANN, Place("mps:3"), page_size=0, page_token="")
+
+
+async def test_for_memory_of_another_machine_nothing_is_evicted(system: System) -> None:
+    system.probe.adapters.append(replace_fields(card(0), node="node-a"))
+    await system.inventory.discover()
+    there = Place("ray:node-a:cuda:0")
+    system.meter.tell(there.device_id, 1000, 100)
+    system.models.hold(there.device_id, "idle", 500, used=system.time.moment)
+
+    with pytest.raises(MemoryElsewhere) as refused:
+        await system.lend(there, 400)
+
+    assert refused.value.reason is Reason.DEVICE_UNSUPPORTED
+    assert system.models.released == []
 
 
 async def test_what_lies_on_a_device_that_is_lost_can_be_asked(system: System) -> None:
