@@ -39,6 +39,7 @@ _log = logging.getLogger("deviceops.memory")
 _REPORTED = "sum of the worker's buffers, as of its last figures"
 _UNREPORTED = ByteFigure.unknown("no worker of the device has sent figures yet")
 _MOST_SHOWN = LIMITS["RenewLeasesResponse.allocations"].max_elements
+_PATIENCE_SECONDS = 1.0
 _OUT_OF_MEMORY = {Reason.HOST_OUT_OF_MEMORY, Reason.DEVICE_OUT_OF_MEMORY}
 
 
@@ -93,6 +94,7 @@ class Leases:
         self._quota_bytes = quota_bytes
         self._exhausted = exhausted
         self._keyed: dict[tuple[str, str], _Keyed] = {}
+        self._sweeping: dict[str, asyncio.Task[None]] = {}  # by the device's id
 
     async def create(self, caller: Caller, request: AllocationRequest) -> Allocation:
         """Take memory for a client; the same request_id again finds what it took.
@@ -288,15 +290,33 @@ class Leases:
     # Ends that no client asks for.
 
     async def sweep(self) -> None:
-        """Free what was not renewed, and forget requests whose allocation is gone."""
+        """Free what was not renewed, and forget requests whose allocation is gone.
+
+        A worker that does not answer is waited for beside the next calls, and keeps nothing
+        of other places from being freed.
+        """
         for lease in self._ledger.expired():
+            where = lease.allocation.place.device_id
+            if where not in self._sweeping:
+                self._sweeping[where] = asyncio.create_task(self._sweep(where))
+        if self._sweeping:
+            await asyncio.wait(self._sweeping.values(), timeout=_PATIENCE_SECONDS)
+        over = [task for task in self._sweeping.values() if task.done()]
+        self._sweeping = {d: task for d, task in self._sweeping.items() if task not in over}
+        await asyncio.gather(*over)
+        self._keyed = {key: one for key, one in self._keyed.items() if self._stands(one)}
+
+    async def _sweep(self, device_id: str) -> None:
+        """Free what expired on a device, or in main memory."""
+        for lease in self._ledger.expired():
+            if lease.allocation.place.device_id != device_id:
+                continue
             if not self._ledger.is_expired(lease):
                 continue  # renewed, used or freed while others were being freed
             try:
                 await self._end(lease, "expired", "its lease expired and it was freed")
             except DomainError as error:
                 _log.warning("memory of an expired lease was not freed: %s", error)
-        self._keyed = {key: one for key, one in self._keyed.items() if self._stands(one)}
 
     def lose(self, device_id: str) -> None:
         """A device's worker ended: what it held is gone, what it pinned is not pinned."""

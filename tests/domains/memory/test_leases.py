@@ -23,6 +23,7 @@ from domains.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from domains.memory.core import leases
 from domains.memory.errors import (
     AllocationBusy,
     AllocationNotFound,
@@ -204,7 +205,7 @@ async def test_what_is_being_copied_is_neither_freed_nor_expired(system: System)
 
 @asynccontextmanager
 async def sweeping(system: System) -> AsyncIterator[None]:
-    """Every lease expires; a sweep is at the first one, a card's, until the block ends."""
+    """Every lease expires; a sweep of a card is at the first one there until the block ends."""
     free = system.buffers.free
     began, goes_on = asyncio.Event(), asyncio.Event()
 
@@ -224,7 +225,7 @@ async def sweeping(system: System) -> AsyncIterator[None]:
 
 
 async def test_what_is_renewed_while_others_are_swept_stays(system: System) -> None:
-    _, other = await system.lend(CARD), await system.lend(HOST)
+    _, other = await system.lend(CARD), await system.lend(CARD)
     async with sweeping(system):
         renewed = system.service.leases.renew(ANN, [other.allocation_id], 60)
 
@@ -233,7 +234,7 @@ async def test_what_is_renewed_while_others_are_swept_stays(system: System) -> N
 
 
 async def test_what_is_copied_while_others_are_swept_stays(system: System) -> None:
-    _, one, other = [await system.lend(place) for place in (CARD, HOST, HOST)]
+    _, one, other = [await system.lend(place) for place in (CARD, CARD, CARD)]
     async with AsyncExitStack() as copy:
         async with sweeping(system):
             await copy.enter_async_context(
@@ -243,12 +244,41 @@ async def test_what_is_copied_while_others_are_swept_stays(system: System) -> No
 
 
 async def test_what_is_freed_while_others_are_swept_ends_no_sweep(system: System) -> None:
-    _, one, _ = [await system.lend(place) for place in (CARD, HOST, HOST)]
+    _, one, _ = [await system.lend(place) for place in (CARD, CARD, HOST)]
     async with sweeping(system):
-        await system.service.leases.delete(ANN, one.allocation_id)
+        deleting = asyncio.create_task(system.service.leases.delete(ANN, one.allocation_id))
+        await asyncio.sleep(0)
+    await deleting
 
     assert system.ledger.all() == []
     assert system.backed() == 0
+
+
+async def test_a_worker_that_does_not_answer_keeps_no_other_place_from_being_swept(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, free = asyncio.Event(), system.buffers.free
+
+    async def slow(device_id: str, buffer_id: str) -> int:
+        await answers.wait()
+        return await free(device_id, buffer_id)
+
+    monkeypatch.setattr(leases, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(system.buffers, "free", slow)
+    sweep = system.service.leases.sweep  # one after another, as the server calls it
+    for place in (CARD, HOST):
+        await system.lend(place)
+    async with asyncio.timeout(30):
+        system.time.move(100)
+        await sweep()
+        await system.lend(HOST)
+        system.time.move(100)
+        while system.segments.leased_bytes():
+            await sweep()
+        assert system.buffers.held("cuda:0") == MIB
+        answers.set()
+        while system.buffers.held("cuda:0"):
+            await sweep()
 
 
 async def test_what_cannot_be_freed_keeps_no_others_from_it(
