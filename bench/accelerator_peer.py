@@ -18,6 +18,7 @@ import time
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 from torch._inductor.async_compile import AsyncCompile
+from torch._inductor.runtime.compile_tasks import _set_triton_ptxas_path
 
 from bench.accelerator_artifacts import _vae
 from bench.accelerator_compiling import _unet
@@ -48,7 +49,9 @@ def main(arguments: list[str]) -> int:
     pipe.set_progress_bar_config(disable=True)
     torch._inductor.config.conv_1x1_as_mm = True
     # Kernels that are to be tried are compiled by processes that are ready when they are asked
-    # for, or one after another in this one, which takes a quarter of an hour.
+    # for, with torch's ptxas. Without being told of it, this one looks for them under another
+    # one's name and compiles each once more, one by one, which takes a quarter of an hour.
+    _set_triton_ptxas_path()
     AsyncCompile.warm_pool()
     AsyncCompile.wait_pool_ready()
     pipe.fuse_qkv_projections()

@@ -11,7 +11,11 @@ from domains.errors import Reason, ResourceExhausted
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FILES = frozenset({errno.EMFILE, errno.ENFILE})
 # How the loader says that a library does not fit in memory, without a number.
-_NO_ROOM = re.compile(r"failed to map segment|cannot allocate memory", re.IGNORECASE)
+_NO_ROOM = re.compile(
+    r"failed to map segment|cannot allocate memory|paging file is too small", re.IGNORECASE
+)
+_COMMITMENT_LIMIT = 1455
+"""Windows promises no more memory; Python has no `errno` for that but EINVAL."""
 _NO_THREAD = "can't start new thread"
 
 
@@ -48,7 +52,13 @@ def _shortage(error: BaseException) -> ResourceExhausted | None:
         return _limit("files", "open files")
     if error.errno == errno.EAGAIN:  # what starting a process ends with
         return _limit("processes", "processes")
-    return _memory() if error.errno == errno.ENOMEM else None
+    no_memory = error.errno == errno.ENOMEM or _winerror(error) == _COMMITMENT_LIMIT
+    return _memory() if no_memory else None
+
+
+def _winerror(error: OSError) -> int | None:
+    """The number that Windows gave, which Python's `errno` is coarser than."""
+    return getattr(error, "winerror", None)
 
 
 def _memory() -> ResourceExhausted:

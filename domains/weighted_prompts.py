@@ -70,6 +70,16 @@ def too_heavy(prompt: str) -> Piece | None:
     return next((piece for piece in pieces if not abs(piece.weight) <= MOST_WEIGHT), None)
 
 
+def readings(prompt: str) -> tuple[str, ...]:
+    """What a prompt says without its brackets and weights: each piece as words of its own, and
+    all as one text. A bracket may stand beside a word or within one."""
+    sections = parse_prompt(prompt)
+    return tuple(
+        " ".join(between.join(piece.text for piece in section) for section in sections)
+        for between in (" ", "")
+    )
+
+
 def _pieces(prompt: str) -> Iterator[Piece | None]:
     """Every run of text with its weight; None for a BREAK."""
     tokens = list(_TOKEN.finditer(prompt))

@@ -72,6 +72,9 @@ class App(Protocol):
         after `stop(0)`.
         """
 
+    def drain(self) -> None:
+        """No new calls come from now on; those that are open go on, and `stop` follows."""
+
     async def stop(self, grace_seconds: float) -> None:
         """Let running work end within the grace, then end it; keep what must survive.
 

@@ -262,6 +262,10 @@ class Composition:
             self._background.start(domain.loops)
         self._background.start(heap.LOOPS)
 
+    def drain(self) -> None:
+        """End what only a new call could set going again."""
+        self._session.draining.begin()
+
     async def stop(self, grace_seconds: float) -> None:
         """Let sessions end within the grace; then end workers and discovery."""
         await self._session.sessions.stop(grace_seconds)

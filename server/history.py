@@ -93,6 +93,8 @@ _OWNERS = (
     " FROM part JOIN memory_owners AS held USING (place, resolution, start)"
     " GROUP BY place, owner ORDER BY place, peak DESC, owner"
 )
+_MOST_HOLDERS = 64
+"""Of a place that are told: those that held most."""
 _NO_MODELS = {holder.value: holder for holder in MemoryHolder}
 
 
@@ -171,7 +173,7 @@ class HistoryTables:
                     peak_bytes=peak,
                     p50_bytes=half.get(place, 0),
                     p95_bytes=most.get(place, 0),
-                    holders=tuple(holders[place]),
+                    holders=tuple(holders[place][:_MOST_HOLDERS]),
                     eviction_count=evictions,
                     out_of_memory_count=out_of_memory,
                     fragmentation_p95=fragmentation.get(place),

@@ -215,6 +215,7 @@ async def _drain(
     """
     deadline = time.monotonic() + settings.drain_seconds
     admission.drain()
+    app.drain()
     await requests.finished(health.draining(), _LAST_SECONDS)
     await requests.finished(admission.idle(), settings.drain_seconds)
     clean = await _stopped(app, deadline - time.monotonic(), requests, settings)

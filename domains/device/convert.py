@@ -217,7 +217,9 @@ def restart_from_proto(message: device_pb2.RestartWorkerRequest) -> RestartReque
 
 def _worker(worker: WorkerStatus, *, busy: bool) -> device_pb2.WorkerStatus:
     resident = ByteFigure.unknown("the worker has not told it")
-    if worker.resident_bytes:
+    if not worker.process_id:
+        resident = ByteFigure.unknown("there is no worker process")
+    elif worker.resident_bytes:
         resident = ByteFigure.measured(worker.resident_bytes, _RESIDENT)
     return device_pb2.WorkerStatus(
         process_id=worker.process_id,

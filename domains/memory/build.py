@@ -180,7 +180,7 @@ def build(
             clock=clock.wall,
         ),
     )
-    failures = ExhaustionWatch(session.sessions, recorder)
+    failures = ExhaustionWatch(session.sessions, recorder, since=clock.wall())
 
     async def record() -> None:
         failures.look()

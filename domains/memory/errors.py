@@ -151,6 +151,18 @@ class PinningUnsupported(FailedPrecondition):
         )
 
 
+class MemoryElsewhere(FailedPrecondition):
+    """Memory of another machine can be used by work there, and not be held for a client."""
+
+    def __init__(self, device_id: str, node: str) -> None:
+        super().__init__(
+            f"Device {device_id} is in another machine ({node}), whose memory cannot be"
+            " allocated, copied or given back from here; use a device of this machine.",
+            reason=Reason.DEVICE_UNSUPPORTED,
+            metadata={"device_id": device_id, "node": node},
+        )
+
+
 class CopyCorrupted(DataLoss):
     """The target's bytes are not the source's after a copy."""
 

@@ -81,6 +81,7 @@ class PressureLevel(Enum):
 class PressureReaction(Enum):
     """What happens at a level of pressure."""
 
+    EVICT_CACHED = "evict-cached"
     UNLOAD_IDLE = "unload-idle"
     REFUSE_ALLOCATIONS = "refuse-allocations"
     REFUSE_WORK = "refuse-work"

@@ -201,6 +201,10 @@ class Devices(Protocol):
         """
         ...
 
+    def works(self, device: Device) -> bool:
+        """Whether nothing is wrong with it, or its worker is ready all the same."""
+        ...
+
     def preparing(self, device_id: str, why: str) -> AbstractContextManager[None]:
         """Have a device that is ready count as starting meanwhile."""
         ...
@@ -307,6 +311,10 @@ class ImportDisk(Protocol):
 
     def create(self, path: Path) -> BinaryIO:
         """An empty file of that name, which is not there yet."""
+        ...
+
+    def open_up(self, path: Path) -> None:
+        """Have a file that came from elsewhere as open to others as its folder is."""
         ...
 
     def settle(self, file: BinaryIO) -> None:

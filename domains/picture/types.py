@@ -213,6 +213,10 @@ class ControlPreprocessor(Value, frozen=True):
         return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
+GREY = ControlPreprocessor(GreyOptions())
+"""A picture without its colours, what is transparent white: where a network works."""
+
+
 def _on_grid(edge: str, pixels: float) -> int:
     limit = LIMITS[f"GenerationSettings.{edge}"]
     step = limit.multiple_of or 1

@@ -71,9 +71,9 @@ def verdict(
     )
 
 
-def prompt_verdict(prompt: str, policy: SafetyPolicy) -> SafetyVerdict:
-    """What `policy` makes of a prompt, by its words."""
-    score = float(holds_any(prompt, policy.prompt_words))
+def prompt_verdict(policy: SafetyPolicy, *readings: str) -> SafetyVerdict:
+    """What `policy` makes of a prompt, by its words, in whichever way it may be read."""
+    score = float(any(holds_any(each, policy.prompt_words) for each in readings))
     return verdict([CategoryScore(WORDS, score, PROMPT_WORDS)], policy, SafetySubject.PROMPT)
 
 

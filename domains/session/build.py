@@ -14,6 +14,7 @@ from domains.paused_work import PausedFolder
 from domains.session.convert import Reports, SessionConverter, SessionStreams, Starters
 from domains.session.convert.named import named_in_kept
 from domains.session.core.changes import SessionChanges
+from domains.session.core.draining import Draining
 from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionPlan
 from domains.session.core.reading import SessionReader
@@ -61,6 +62,7 @@ class Built:
     streams: SessionStreams
     starters: Starters
     paused: PausedFiles
+    draining: Draining
     loops: tuple[Loop, ...]
 
 
@@ -124,10 +126,14 @@ def build(
     runner = SessionRunner(sessions, reader)
     starters = Starters()
     streams = SessionStreams(runner, converter, starters)
+    draining = Draining(sessions)
     taking_up = TakingUp(sessions, starters.again, describe, clock)
     loops = (
         Loop("expired sessions", _SWEEP_SECONDS, sessions.sweep),
+        Loop("paused sessions of a drain", _SWEEP_SECONDS, draining.look),
         Loop("sessions of an earlier server", _SWEEP_SECONDS, taking_up.run),
     )
     paused = PausedFolder(settings.data_dir / "paused")
-    return Built(sessions, reader, runner, converter, streams, starters, paused, loops)
+    return Built(
+        sessions, reader, runner, converter, streams, starters, paused, draining, loops
+    )

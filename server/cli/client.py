@@ -26,6 +26,7 @@ from server.cli.advice import advised, more_advice, newer_than_server
 from server.cli.failures import CallFailed, CallFailure, from_rpc_error
 
 UNARY_TIMEOUT = 15.0  # seconds; what is not a stream answers at once or not at all
+_MOST_OF_A_PAGE = 1000  # the contract's
 
 _OPTIONS = (
     # A proxy from the environment has no business between two processes of one machine.
@@ -91,12 +92,27 @@ class Client:
         except grpc.RpcError as error:
             raise CallFailed(self.explain(error)) from error
 
-    def pages(self, method: Callable[..., P], request: Any) -> Iterator[P]:
-        """The answers of a list RPC, page after page; `request` is moved on."""
+    def pages(
+        self, method: Callable[..., P], request: Any, field: str = "", most: int = 0
+    ) -> Iterator[P]:
+        """The answers of a list RPC, page after page; `request` is moved on.
+
+        Args:
+            method: The RPC.
+            request: What is asked for.
+            field: Of the answers, in which their entries are.
+            most: Of those, altogether; 0 is all there are. The last answer's token goes on
+                behind them.
+        """
+        left = most
         while True:
+            if most:
+                request.page_size = min(left, _MOST_OF_A_PAGE)
             page = self.ask(method, request)
             yield page
-            if not page.next_page_token:
+            if most:
+                left -= len(getattr(page, field))
+            if not page.next_page_token or (most and left <= 0):
                 return
             request.page_token = page.next_page_token
 

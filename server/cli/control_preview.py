@@ -31,7 +31,7 @@ def preview(
     )
     request.options.request_id = str(uuid.uuid4())
     with chosen(as_json=as_json) as view:
-        keeper = PictureKeeper(output or DEFAULT_OUTPUT, view)
+        keeper = PictureKeeper(output or DEFAULT_OUTPUT, view, unseeded="control")
         follower = Follower(client, handle=keeper.take, note=view.note, manner=Manner())
         ending = follower.follow(lambda: client.inference.PreviewControlImage(request))
     lines = []

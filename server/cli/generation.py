@@ -109,12 +109,16 @@ class PictureKeeper:
         output: Folder, or file, as `name_for` reads it.
         view: Gets every event.
         data: Whether pictures come in the stream; else only their ids do.
+        unseeded: As `name_for` has it.
     """
 
-    def __init__(self, output: Path, view: View, *, data: bool = True) -> None:
+    def __init__(
+        self, output: Path, view: View, *, data: bool = True, unseeded: str = "picture"
+    ) -> None:
         self._output = output
         self._view = view
         self._data = data
+        self._unseeded = unseeded
         self._assembly = Assembly()
         self._image_count = 1
         self.saved: list[SavedPicture] = []
@@ -149,7 +153,7 @@ class PictureKeeper:
             self._view.left(result)
             return
         data = self._assembly.take(result)
-        path = name_for(result, self._output, self._image_count)
+        path = name_for(result, self._output, self._image_count, self._unseeded)
         try:
             path = save(data, path)
         except OSError as error:

@@ -96,9 +96,11 @@ def damaged(artifact_id: str, why: str, *, advice: str = "") -> CallFailed:
     )
 
 
-def name_for(result: session_pb2.ImageResult, output: Path, image_count: int) -> Path:
+def name_for(
+    result: session_pb2.ImageResult, output: Path, image_count: int, unseeded: str = "picture"
+) -> Path:
     """Where a picture goes: into the folder `output`, or as the file it names, with the ending
-    of its own format.
+    of its own format. In a folder it is called by its seed, or `unseeded` where it has none.
 
     Only numbers, hexadecimal digits and an item's letters of the server's answer become part
     of a name.
@@ -117,7 +119,7 @@ def name_for(result: session_pb2.ImageResult, output: Path, image_count: int) ->
         if image_count <= 1:
             return output
         return output.with_stem(f"{output.stem}-{item}{result.image_index}")
-    kind = result.seed if result.HasField("seed") else "control"
+    kind = result.seed if result.HasField("seed") else unseeded
     return output / f"{item}{kind}-{result.artifact_id[:12]}{ending}"
 
 

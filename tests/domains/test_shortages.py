@@ -15,6 +15,13 @@ def system(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
+def windows(number: int, words: str) -> OSError:
+    """As Python raises it there of numbers that it has no other for."""
+    error = OSError(errno.EINVAL, words)
+    error.winerror = number  # type: ignore[attr-defined,unused-ignore]
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "reason", "resource"),
     [
@@ -23,6 +30,12 @@ def system(number: int) -> OSError:
         (system(errno.EAGAIN), Reason.HOST_LIMIT_REACHED, "processes"),
         (RuntimeError("can't start new thread"), Reason.HOST_LIMIT_REACHED, "threads"),
         (system(errno.ENOMEM), Reason.HOST_OUT_OF_MEMORY, None),
+        (windows(1455, "页面文件太小，无法完成操作。"), Reason.HOST_OUT_OF_MEMORY, None),
+        (
+            ImportError("DLL load failed while importing _C: The paging file is too small."),
+            Reason.HOST_OUT_OF_MEMORY,
+            None,
+        ),
         (MemoryError(), Reason.HOST_OUT_OF_MEMORY, None),
         (ImportError("x.so: failed to map segment"), Reason.HOST_OUT_OF_MEMORY, None),
         (system(errno.ENOSPC), Reason.DISK_FULL, None),
@@ -42,6 +55,8 @@ def test_a_lack_is_told_by_its_name(
     "error",
     [
         system(errno.EACCES),
+        system(errno.EINVAL),
+        windows(87, "The parameter is incorrect"),
         RuntimeError("else"),
         ImportError("no torch"),
         ValueError(),

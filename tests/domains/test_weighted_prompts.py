@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domains.weighted_prompts import MOST_WEIGHT, Piece, parse_prompt, too_heavy
+from domains.weighted_prompts import MOST_WEIGHT, Piece, parse_prompt, readings, too_heavy
 
 UP, DOWN = 1.1, 0.909091
 # Rich in what means something, and in what almost does.
@@ -159,3 +159,19 @@ def test_weights_are_those_of_the_original(prompt: str) -> None:
     assert [c for c, _ in ours] == [c for c, _ in expected]
     for (_, mine), (_, theirs) in zip(ours, expected, strict=True):
         assert mine == pytest.approx(theirs, abs=1e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "apart", "together"),
+    [
+        ("a red pear", "a red pear", "a red pear"),
+        ("pe(ar:1)", "pear", "pear"),
+        ("pe(ar:1.2)", "pe ar", "pear"),
+        ("[pe](ar", "pe ar", "pear"),
+        ("pe(ar:1)(tree)", "pear tree", "peartree"),
+        ("red BREAK(pear)", "red  pear", "red  pear"),
+        (r"pe\(ar", "pe(ar", "pe(ar"),
+    ],
+)
+def test_words_are_read_without_brackets(prompt: str, apart: str, together: str) -> None:
+    assert readings(prompt) == (apart, together)

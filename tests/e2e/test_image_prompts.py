@@ -85,6 +85,19 @@ async def test_pictures_by_artifact_and_a_mask(client: Client) -> None:
     assert np.array_equal(pixels(nowhere), pixels(plain))
 
 
+async def test_what_is_transparent_in_a_mask_is_white(client: Client) -> None:
+    """As in every picture of whose alpha nothing else is said."""
+    request = looking()
+    _, everywhere = await client.draw(request)
+    nothing = io.BytesIO()
+    Image.new("LA", (64, 64)).save(nothing, "PNG")
+    request.settings.image_prompts[0].mask.inline = nothing.getvalue()
+    _, transparent = await client.draw(request)
+    _, plain = await client.draw(small_request())
+    assert not np.array_equal(pixels(transparent), pixels(plain))
+    assert np.array_equal(pixels(transparent), pixels(everywhere))
+
+
 async def test_an_encoder_has_to_be_named_where_several_would_do(client: Client) -> None:
     refusal = await refusal_of(client.draw(looking("look-plus")))
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT

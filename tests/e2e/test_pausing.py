@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
 
+import grpc
 import pytest
 
 from deviceops.v1 import event_pb2, inference_pb2, processing_pb2, session_pb2
@@ -15,7 +17,7 @@ from tests.e2e.programs import run
 from tests.e2e.test_command_line import deviceops
 from tests.e2e.test_faults import until, worker_of
 from tests.fakes.tiny_models import save_sdxl
-from tests.running import Client, RunningServer, small_request
+from tests.running import Client, RunningServer, small_request, start_server
 
 STEPS = 20
 
@@ -122,3 +124,35 @@ async def test_cancelling_a_paused_generation_ends_it_and_its_file(
     refusal = await refusal_of(drawing.finish())
     assert refusal.reason == "CANCELLED_BY_CLIENT"
     await until(lambda: not kept(running), 60)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_a_server_that_drains_does_not_wait_for_what_is_paused(
+    root: Path, tmp_path: Path, keeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = a_long_one()
+    if keeps:
+        request.options.on_disconnect = session_pb2.ON_DISCONNECT_DETACH
+    monkeypatch.setenv("DEVICEOPS_DRAIN_SECONDS", "600")
+    with start_server(tmp_path, "--model-root", str(root)) as server:
+        async with server.client() as client:
+            drawing = Drawing(client, request)
+            session_id = await until_steps(drawing, 3)
+            pause = processing_pb2.PauseSessionRequest(session_id=session_id)
+            await client.processing.PauseSession(pause, metadata=client.metadata)
+            await drawing.until("paused")
+
+            server.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(60):
+                refusal = await refusal_of(drawing.finish())
+
+        assert refusal.code is grpc.StatusCode.UNAVAILABLE
+        assert refusal.reason == "SHUTTING_DOWN"
+        assert await asyncio.to_thread(server.process.wait, 60) == 0
+    if not keeps:
+        return
+    with start_server(tmp_path, "--model-root", str(root)) as server:
+        async with server.client() as client:
+            get = processing_pb2.GetSessionRequest(session_id=session_id)
+            kept = await client.processing.GetSession(get, metadata=client.metadata)
+            assert kept.session.state == session_pb2.SESSION_STATE_PAUSED

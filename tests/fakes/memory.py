@@ -98,8 +98,8 @@ class FakeMeter:
 class FakeBuffers:
     """Device buffers in this process, moved in small chunks through the real segments.
 
-    `capacity` bounds each device; moves wait for `gate`; `corrupt` flips the first byte
-    that a move writes into a buffer.
+    `capacity` bounds each device; moves set `begun` and wait for `gate`; `corrupt` flips the
+    first byte that a move writes into a buffer.
     """
 
     host: HostBuffers
@@ -108,6 +108,7 @@ class FakeBuffers:
     pinned: set[tuple[str, str]] = field(default_factory=set)
     can_pin: bool = True
     corrupt: bool = False
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     moves: list[tuple[str, int]] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
@@ -152,6 +153,7 @@ class FakeBuffers:
 
     async def move(self, device_id: str, move: Move) -> AsyncGenerator[int]:
         self.moves.append((device_id, move.length))
+        self.begun.set()
         for offset in range(0, move.length, CHUNK):
             await self.gate.wait()
             self._alive(device_id)
@@ -214,6 +216,7 @@ class FakeModels:
         self.causes: list[EvictionCause] = []
         self.on_release: Callable[[str], None] = lambda model_id: None
         self.busy = False
+        self.drawing: dict[str, asyncio.Event] = {}  # until it is set, by device
 
     def hold(
         self, device_id: str, model_id: str, size: int, *, used: datetime, in_use: bool = False
@@ -243,6 +246,8 @@ class FakeModels:
         assert isinstance(job, ReleaseJob)
         if self.busy:
             raise Unavailable("The worker was lost.", reason=Reason.WORKER_LOST)
+        if device_id in self.drawing:
+            await self.drawing[device_id].wait()
         going = [
             one
             for one in self.components

@@ -80,6 +80,9 @@ class SteeredApp:
         if self.start_error:
             raise self.start_error
 
+    def drain(self) -> None:
+        self.log.append("drain")
+
     async def stop(self, grace_seconds: float) -> None:
         self.log.append("stop")
         self.graces.append(grace_seconds)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domains.memory.types import History, Place, Reading
+from domains.memory.types import History, MemoryHolder, Place, Reading
 from server.history import HistoryTables
 from server.journal_rows import Row
 from server.journal_schema import migrate
@@ -57,6 +57,14 @@ def put(tables: HistoryTables, resolution: int, start: int, samples: int, used: 
 def history(tables: HistoryTables, since: float, until: float, points: int = 10) -> History:
     (found,) = tables.histories(since, until, points)
     return found
+
+
+def test_those_who_held_most_are_told_and_no_more_than_an_answer_has() -> None:
+    tables = empty()
+    add(tables, START, 1000, {f"model-{k}": k for k in range(100)} | {"others": 1000})
+    found = history(tables, START, START + 1).holders
+    assert [one.peak_bytes for one in found] == [1000, *range(99, 36, -1)]
+    assert found[0].holder is MemoryHolder.OTHERS
 
 
 def test_every_resolution_is_bounded() -> None:

@@ -320,11 +320,11 @@ async def test_drain_lets_a_call_end_and_refuses_new_ones(settings: Settings) ->
         assert told(caught.value).reason == "SHUTTING_DOWN"
         for name in ("", *SERVICE_NAMES):
             assert await health(server, name) == NOT_SERVING
-        assert app.log == ["start"]
+        assert app.log == ["start", "drain"]
         app.device.released.set()
         assert await held == device_pb2.GetDeviceResponse()
         assert await asyncio.wait_for(server.exit_code, 30) == 0
-    assert app.log == ["start", "stop"]
+    assert app.log == ["start", "drain", "stop"]
     assert 0 < app.graces[0] <= settings.drain_seconds
 
 
@@ -353,7 +353,7 @@ async def test_watches_end_after_the_app_has_stopped(settings: Settings) -> None
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await watch.read()
         assert told(caught.value).reason == "SHUTTING_DOWN"
-        assert app.log == ["start", "stop"]
+        assert app.log == ["start", "drain", "stop"]
 
 
 async def test_call_that_outlives_the_drain_is_ended(settings: Settings) -> None:

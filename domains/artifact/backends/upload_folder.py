@@ -78,10 +78,11 @@ class UploadFolder:
     def sweep(self) -> None:
         with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
             for entry in entries:
-                if _NAME.match(entry.name) and stat.S_ISREG(
-                    entry.stat(follow_symlinks=False).st_mode
-                ):
-                    os.unlink(entry.path)
+                with contextlib.suppress(OSError):  # one that stays keeps no others
+                    if _NAME.match(entry.name) and stat.S_ISREG(
+                        entry.stat(follow_symlinks=False).st_mode
+                    ):
+                        os.unlink(entry.path)
 
     def create(self) -> UploadedFile:
         with typed():

@@ -12,7 +12,8 @@ _V1_UNLIMITED = 1 << 60
 class MemoryLimit:
     """The tightest limit above this process, all in bytes, and the files it comes from.
 
-    `used_bytes` leaves out cached files, which the kernel gives up on demand.
+    `used_bytes` leaves out cached files, which the kernel gives up on demand, also those
+    that were read more than once: it counts them as active and takes them all the same.
     """
 
     limit_bytes: int
@@ -30,11 +31,15 @@ class MemoryLimit:
 class _Files:
     limit: str
     used: str
-    reclaimable: str
+    cached: tuple[str, ...]
 
 
-_V2 = _Files("memory.max", "memory.current", "inactive_file")
-_V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = _Files("memory.max", "memory.current", ("inactive_file", "active_file"))
+_V1 = _Files(
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    ("total_inactive_file", "total_active_file"),
+)
 
 
 def memory_limit(
@@ -86,10 +91,9 @@ def _limit(folder: Path, files: _Files) -> MemoryLimit | None:
     used = _number(folder / files.used)
     if limit is None or used is None or limit >= _V1_UNLIMITED:
         return None
-    used -= min(used, _stat(folder / "memory.stat", files.reclaimable))
-    return MemoryLimit(
-        limit, used, f"cgroup {files.limit}", f"cgroup {files.used} - {files.reclaimable}"
-    )
+    used -= min(used, _stat(folder / "memory.stat", files.cached))
+    used_source = f"cgroup {' - '.join((files.used, *files.cached))}"
+    return MemoryLimit(limit, used, f"cgroup {files.limit}", used_source)
 
 
 def _number(path: Path) -> int | None:
@@ -101,10 +105,11 @@ def _number(path: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _stat(path: Path, key: str) -> int:
+def _stat(path: Path, keys: tuple[str, ...]) -> int:
+    """The sum of some counts of a file; 0 where there is no such file."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError):
         return 0
     pairs = (line.split() for line in lines)
-    return next((int(pair[1]) for pair in pairs if pair[0] == key), 0)
+    return sum(int(pair[1]) for pair in pairs if pair and pair[0] in keys)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from domains.device.backends import mps
 from domains.device.backends.cgroup import memory_limit
 from domains.device.types import Adapter, DeviceKind
 from domains.values import ByteFigure
@@ -52,11 +53,28 @@ def total_memory() -> ByteFigure:
 
 
 def _name() -> str:
+    """What its maker calls it; where the system does not tell, its architecture."""
+    told = ""
     if sys.platform == "linux":
-        named = _from_cpuinfo(Path("/proc/cpuinfo"))
-        if named:
-            return named
-    return platform.processor() or platform.machine() or "processor"
+        told = _from_cpuinfo(Path("/proc/cpuinfo"))
+    elif sys.platform == "darwin":
+        told = mps.brand()
+    elif sys.platform == "win32":
+        told = _from_registry()
+    # Python's own name is "arm" on a Mac, and a family and a stepping on Windows.
+    return told or platform.processor() or platform.machine() or "processor"
+
+
+def _from_registry() -> str:
+    import winreg
+
+    path = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path) as key:  # type: ignore[attr-defined,unused-ignore]
+            name, _ = winreg.QueryValueEx(key, "ProcessorNameString")  # type: ignore[attr-defined,unused-ignore]
+    except OSError:
+        return ""
+    return " ".join(str(name).split())
 
 
 def _from_cpuinfo(path: Path) -> str:

@@ -28,7 +28,7 @@ def find(kind: DeviceKind) -> list[Adapter]:
     return [
         Adapter(
             kind=kind,
-            name=_chip(),
+            name=brand() or "Apple GPU",
             vendor="Apple",
             torch_device="mps:0",
             total_memory=ByteFigure.measured(
@@ -42,10 +42,11 @@ def find(kind: DeviceKind) -> list[Adapter]:
     ]
 
 
-def _chip() -> str:
+def brand() -> str:
+    """What its maker calls a Mac's chip; empty where the system does not tell."""
     command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
     try:
         shown = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
-        return "Apple GPU"
-    return shown.stdout.strip()
+        return ""
+    return " ".join(shown.stdout.split())

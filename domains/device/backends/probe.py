@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     with open(os.devnull, "w", encoding="ascii") as nowhere:
         faulthandler.dump_traceback_later(float(seconds), exit=True, file=nowhere)
         # Libraries that print must not print into the answers.
-        with os.fdopen(os.dup(1), "w", encoding="ascii") as answers:
+        with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
             os.dup2(2, 1)
             for name in names:
                 print(_look(DeviceKind(name)), file=answers, flush=True)

@@ -23,7 +23,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from domains.device.backends.arithmetic import Arithmetic, relative_error, words_of
 from domains.device.backends.liveness import computes
-from domains.device.backends.torch_gauge import backend_of, in_main_memory
+from domains.device.backends.torch_gauge import backend_of, free_bytes, in_main_memory
 from domains.device.errors import DeviceLost
 from domains.device.jobs import AttentionBackend, DataTypeFacts, SelfTestFacts, SelfTestJob
 from domains.errors import DomainError
@@ -182,10 +182,11 @@ class SelfTest:
             torch.full((size,), 1, dtype=torch.uint8)
             source = f"torch.full, not tried beyond {size} bytes as it is main memory"
             return ByteFigure(size, FigureQuality.ESTIMATED, source)
-        if not hasattr(self._backend, "mem_get_info"):
+        if hasattr(self._backend, "empty_cache"):
+            self._backend.empty_cache()
+        free = free_bytes(self._device)
+        if free is None:
             return ByteFigure.unknown("the platform tells no free memory to try with")
-        self._backend.empty_cache()
-        free, _total = self._backend.mem_get_info(self._device)
         most = int(free * MOST_FREE_SHARE)
         works, fails = 0, most + 1
         size = most

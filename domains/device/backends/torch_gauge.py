@@ -22,6 +22,8 @@ from domains.values import ByteFigure, FigureQuality
 
 _HOST = ByteFigure.unknown("the device's memory is main memory, which the host's figures tell")
 _SPLIT_KEY = "inactive_split_bytes.all.current"
+# Intel's built-in adapters have the call and refuse it, with these words.
+_NOT_TOLD = "querying the available free memory"
 
 
 def device_named(name: str) -> torch.device:
@@ -53,8 +55,34 @@ def single_threaded(device: torch.device) -> bool:
 
 def free_bytes(device: torch.device) -> int | None:
     """Free memory of `device` in bytes, where it reports it."""
-    ask = getattr(backend_of(device), "mem_get_info", None)
-    return None if ask is None else int(ask(device)[0])
+    told = _mem_get_info(backend_of(device), device)
+    return None if told is None else told[0]
+
+
+def total_bytes(device: torch.device) -> int | None:
+    """All memory of `device` in bytes, where it reports it."""
+    backend = backend_of(device)
+    told = _mem_get_info(backend, device)
+    return _total_of_properties(backend, device) if told is None else told[1]
+
+
+def _mem_get_info(backend: Any, device: torch.device) -> tuple[int, int] | None:
+    """Free bytes and all of them, where the driver tells them."""
+    ask = getattr(backend, "mem_get_info", None)
+    if ask is None:
+        return None
+    try:
+        free, total = ask(device)
+    except RuntimeError as error:
+        if _NOT_TOLD not in str(error):
+            raise
+        return None
+    return int(free), int(total)
+
+
+def _total_of_properties(backend: Any, device: torch.device) -> int | None:
+    ask = getattr(backend, "get_device_properties", None)
+    return None if ask is None else int(ask(device).total_memory)
 
 
 def free_host_bytes() -> int:
@@ -160,9 +188,9 @@ class TorchGauge:
         )
 
     def _free_and_total(self) -> tuple[ByteFigure, ByteFigure]:
-        ask = getattr(self._backend, "mem_get_info", None)
-        if ask is not None:
-            free, total = ask(self._device)
+        told = _mem_get_info(self._backend, self._device)
+        if told is not None:
+            free, total = told
             source = f"{self._name}.mem_get_info()"
             return ByteFigure.measured(free, source), ByteFigure.measured(total, source)
         ask = getattr(self._backend, "recommended_max_memory", None)
@@ -175,7 +203,11 @@ class TorchGauge:
             )
             return free_figure, ByteFigure.measured(most, source)
         unknown = ByteFigure.unknown(f"{self._name} does not tell")
-        return unknown, unknown
+        all_bytes = _total_of_properties(self._backend, self._device)
+        if all_bytes is None:
+            return unknown, unknown
+        source = f"{self._name}.get_device_properties().total_memory"
+        return unknown, ByteFigure.measured(all_bytes, source)
 
     def _first(self, known: int | None, *calls: str) -> ByteFigure:
         if known is not None:

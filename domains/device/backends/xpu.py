@@ -41,5 +41,6 @@ def _adapter(torch: Any, kind: DeviceKind, index: int) -> Adapter:
         hardware_id=str(getattr(properties, "uuid", "") or ""),
         driver_version=str(getattr(properties, "driver_version", "") or ""),
         runtime_version=runtime_version(torch),
+        unified_memory=bool(getattr(properties, "is_integrated_gpu", False)),
         explanation=why_unusable(torch, torch_device),
     )

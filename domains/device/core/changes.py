@@ -44,6 +44,7 @@ class DeviceChanges:
     ) -> None:
         self._inventory = inventory
         self._known: dict[str, DeviceReport] = {}
+        self._out_of_work: set[str] = set()  # and not ready since
         self._changes = Changes(now=now, merge=_merged, heartbeat_seconds=heartbeat_seconds)
         inventory.subscribe(self._look)
         workers.subscribe(self._worker_changed)
@@ -89,14 +90,22 @@ class DeviceChanges:
         reports = {report.device.device_id: report for report in self._inventory.reports()}
         before, self._known = self._known, reports
         for device_id, report in reports.items():
-            kind = _what_happened(before.get(device_id), report)
+            kind = _what_happened(
+                before.get(device_id), report, was_out=device_id in self._out_of_work
+            )
+            if report.state in _OUT_OF_WORK:
+                self._out_of_work.add(device_id)
+            elif report.state is DeviceState.READY:
+                self._out_of_work.discard(device_id)
             if kind is not None:
                 event = DeviceEvent(kind, report, _cause(kind, report))
                 self._changes.add(device_id, event)
 
 
-def _what_happened(before: DeviceReport | None, now: DeviceReport) -> DeviceEventKind | None:
-    """None when nothing did."""
+def _what_happened(
+    before: DeviceReport | None, now: DeviceReport, *, was_out: bool
+) -> DeviceEventKind | None:
+    """None when nothing did. `was_out`: it was out of work, and is not ready since."""
     if before == now:
         return None
     if before is None:
@@ -109,7 +118,7 @@ def _what_happened(before: DeviceReport | None, now: DeviceReport) -> DeviceEven
         return DeviceEventKind.LOST
     if now.state is DeviceState.QUARANTINED:
         return DeviceEventKind.QUARANTINED
-    if now.state is DeviceState.READY and before.state in _OUT_OF_WORK:
+    if now.state is DeviceState.READY and was_out:
         return DeviceEventKind.RECOVERED
     return DeviceEventKind.CHANGED
 

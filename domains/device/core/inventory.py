@@ -147,14 +147,18 @@ class DeviceInventory:
             DiscoveryIncomplete: It may still be found.
             DeviceUnavailable: It is lost, or cannot be used on this machine.
             DeviceQuarantined: It failed too often.
+            ResourceExhausted, Unavailable: It cannot be written, and holds until the server
+                ends.
         """
         missing = checks.required("device_id", name)
         if missing is not None:
             raise InvalidTask.of(missing)
         report = await self.get(name)
         refuse_unusable(report)
-        self._choice.choose(report.device.device_id)
-        self._tell()
+        try:
+            self._choice.choose(report.device.device_id)
+        finally:
+            self._tell()  # it holds also where the disk does not take it
         return await self.get(report.device.device_id)
 
     async def matching(self, choice: DeviceChoice) -> tuple[DeviceReport, ...]:
@@ -213,11 +217,13 @@ class DeviceInventory:
         self._devices = name_devices(found.adapters, self._previous(), reasons, found.unseen)
         self._probes, self._unseen = found.probes, found.unseen
         self._known.remember(self._devices)
-        await self._workers.start(
-            [device for device in self._devices if not device.explanation]
-        )
-        self._complete = True
-        self._tell()
+        try:
+            await self._workers.start(
+                [device for device in self._devices if not device.explanation]
+            )
+        finally:
+            self._complete = True  # they are known, whatever keeps workers from starting
+            self._tell()
 
     def _previous(self) -> tuple[Device, ...]:
         """Devices of this run, and at its start those of earlier ones."""
@@ -233,9 +239,14 @@ class DeviceInventory:
 
     async def _first_discovery(self) -> None:
         if not self._complete:
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(self._patience):
                     await self.discover()
+            except TimeoutError:
+                pass
+            except Exception:
+                if not self._complete:
+                    raise
 
     async def _named(self, name: str) -> Device:
         """A device to work on; one that is known by its name is not waited for."""
@@ -270,7 +281,13 @@ class DeviceInventory:
             return None  # The processor is no stand-in for a card that may be there.
         # One of another machine works where that is asked for, or for whom any will do.
         here = [device for device in self._devices if not device.node]
-        return next((device for device in here if not device.explanation), here[-1])
+        return next((device for device in here if self.works(device)), here[-1])
+
+    def works(self, device: Device) -> bool:
+        """Whether the last look found nothing wrong with it, or its worker is ready all the
+        same: a look from outside finds no room on a card that our own worker has filled."""
+        ready = self._workers.status(device.device_id).state is DeviceState.READY
+        return not device.explanation or ready
 
     def _is_served(self, device: Device) -> bool:
         """Whether a worker can be hoped for: it lives, or starts for a device that is there."""

@@ -151,4 +151,6 @@ class SelfTests:
 
 
 def _key(device: Device) -> str:
-    return f"device.capabilities/{device.kind.value}/{device.identity or device.name}"
+    # An identity is one among its machine's: all processors of a make have one name.
+    where = f"{device.node}:" if device.node else ""
+    return f"device.capabilities/{where}{device.kind.value}/{device.identity or device.name}"

@@ -9,9 +9,9 @@ import torch
 
 from domains.device.backends.cgroup import memory_limit
 from domains.device.backends.torch_gauge import (
-    backend_of,
     in_main_memory,
     obtainable_bytes,
+    total_bytes,
 )
 from domains.errors import Reason, ResourceExhausted
 from domains.model.core import room
@@ -56,7 +56,7 @@ def check_possible(needed_bytes: int, device: torch.device) -> None:
             and `total_bytes`.
     """
     host = in_main_memory(device)
-    total = _host_bytes() if host else _device_bytes(device)
+    total = _host_bytes() if host else total_bytes(device)
     if total is None or needed_bytes <= total:
         return
     raise ResourceExhausted(
@@ -70,8 +70,3 @@ def check_possible(needed_bytes: int, device: torch.device) -> None:
 def _host_bytes() -> int:
     installed, limit = int(psutil.virtual_memory().total), memory_limit()
     return installed if limit is None else min(installed, limit.limit_bytes)
-
-
-def _device_bytes(device: torch.device) -> int | None:
-    ask = getattr(backend_of(device), "mem_get_info", None)
-    return None if ask is None else int(ask(device)[1])

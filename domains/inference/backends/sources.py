@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.inference.backends.by_upscaler import ByUpscaler
 from domains.inference.backends.encoding import to_image
 from domains.inference.backends.enlarging import enlarge_pixels
@@ -24,11 +25,7 @@ from domains.inference.backends.masked_picture import MaskedPicture, lay_out
 from domains.inference.backends.masking import Masking
 from domains.inference.backends.start import CleanLatents, Start, from_latents, from_noise
 from domains.inference.backends.through_vae import ThroughVae
-from domains.inference.types import (
-    GenerationSettings,
-    RefinerMode,
-    resolved,
-)
+from domains.inference.types import GenerationSettings, Inpainting, RefinerMode, resolved
 from domains.picture.backends.prepared import read_pixels
 from domains.picture.types import PreparedPicture
 
@@ -59,12 +56,15 @@ class Sources:
         """The same for a picture to start from: encoded once, each image samples it for itself.
 
         Raises:
+            InvalidArgument: Nothing of it would be redrawn.
             DomainError: As `read_pixels` and `ThroughVae.latents`.
         """
         pixels, how = read_pixels(picture), self.settings.inpainting
         if how is None:
             return replace(self, first=self.through_vae.latents(to_image(pixels)))
         scene = lay_out(how, pixels, None if mask is None else read_pixels(mask))
+        if not self._mask(scene).any():
+            raise _nothing_redrawn(how)
         others = (each.size for each in self.settings.passes[1:])
         scenes = (scene, *(scene.enlarged(*size, self._enlarged) for size in others))
         masked = kept = None
@@ -216,3 +216,15 @@ class Sources:
 
     def _mask(self, scene: MaskedPicture) -> torch.Tensor:
         return mask_in_latents(scene, self.through_vae.vae.pixels_per_latent)
+
+
+def _nothing_redrawn(how: Inpainting) -> InvalidArgument:
+    """A mask that is not black and so narrow that its blur, or the latents, leave nothing."""
+    rule = (
+        f"Its redrawn part is too narrow: blurred by {how.mask_blur_pixels} pixels it is half"
+        " white nowhere that a latent looks, so that nothing would be redrawn. Make it wider,"
+        " or mask_blur_pixels less."
+    )
+    return InvalidArgument.of(
+        FieldViolation("inpainting.mask", Reason.FIELD_OUT_OF_RANGE, rule)
+    )

@@ -21,12 +21,11 @@ from domains.inference.types import (
 )
 from domains.limits import LIMITS, default_of
 from domains.picture.core import KeptPicture, check_image, check_preprocessor
-from domains.picture.types import Canvas, ControlPreprocessor, GreyOptions, InputImage
+from domains.picture.types import GREY, Canvas, ControlPreprocessor, InputImage
 from domains.values import PROMAX, listed_types, types_of
 
 _FIELD = "control_nets"
 _ONE = int(default_of("GenerationSettings.image_count"))
-_GREY = ControlPreprocessor(GreyOptions())
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ async def prepare_controls(
             for k, image in enumerate(named.images)
         ]
         if named.mask is not None:
-            mask = await prepare(named.mask, f"{field}.mask", net, _GREY)
+            mask = await prepare(named.mask, f"{field}.mask", net, GREY)
         nets.append(
             replace(
                 net,

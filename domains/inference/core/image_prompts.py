@@ -25,7 +25,7 @@ from domains.inference.types import (
 from domains.limits import LIMITS
 from domains.model.types import Model, ModelType
 from domains.picture.core import KeptPicture, check_image
-from domains.picture.types import OWN_SIZE, Canvas, ResizeFit
+from domains.picture.types import GREY, OWN_SIZE, Canvas, ResizeFit
 
 # Of all pictures of a request, each of which lies decoded on disk until it is read.
 _MOST_PIXELS = 128 << 20
@@ -203,7 +203,7 @@ async def prepare_image_prompts(
                 raise InvalidGeneration.of(_too_many_pixels(place))
         mask = named.mask
         masks = [
-            await pictures.prepare(mask, f"{field}.mask", Canvas(*size), stretch, grey=True)
+            await pictures.prepare(mask, f"{field}.mask", Canvas(*size), stretch, control=GREY)
             for size in sizes
             if mask is not None
         ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from domains.chain.jobs import MOST, SafetyCheckJob, SafetyFindings
 from domains.inference.jobs import GenerationJob
-from domains.inference.types import GenerationSettings
+from domains.inference.types import GenerationSettings, PromptSyntax
 from domains.picture.types import PreparedPicture
 from domains.safety import Decided, SafetyAction, SafetyPolicy, SafetySubject, SafetyVerdict
 from domains.safety.classifiers import check_installed
@@ -21,6 +21,7 @@ from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.jobs import JobRunner
 from domains.session.types import ImageResult, Phase, PhaseStarted, ProgressEvent
+from domains.weighted_prompts import readings
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class Safeguards:
         texts = dict.fromkeys(
             text for field, text in settings.prompts.items() if "negative" not in field and text
         )
-        return Safeguard(policy, tuple(prompt_verdict(text, policy) for text in texts))
+        weighted = settings.prompt_syntax is PromptSyntax.WEIGHTED
+        ways = ((text, *readings(text)) if weighted else (text,) for text in texts)
+        return Safeguard(policy, tuple(prompt_verdict(policy, *each) for each in ways))
 
     async def refusal(
         self,

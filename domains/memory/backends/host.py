@@ -45,7 +45,7 @@ class HostMemoryMeter:
     def read(self) -> HostMemory:
         """Main memory now."""
         machine = psutil.virtual_memory()
-        swap = psutil.swap_memory()
+        swap_total, swap_used = _swap()
         total = ByteFigure.measured(machine.total, "psutil.virtual_memory().total")
         available = ByteFigure.measured(machine.available, "psutil.virtual_memory().available")
         limits = [one for one in self._limits() if one.limit_bytes < machine.total]
@@ -63,8 +63,8 @@ class HostMemoryMeter:
             total=total,
             available=available,
             used_by_server=self._used_by_server(),
-            swap_total=ByteFigure.measured(swap.total, "psutil.swap_memory().total"),
-            swap_used=ByteFigure.measured(swap.used, "psutil.swap_memory().used"),
+            swap_total=swap_total,
+            swap_used=swap_used,
             container_limit=container_limit,
         )
 
@@ -79,6 +79,20 @@ class HostMemoryMeter:
             self._ours = ByteFigure(total, FigureQuality.ESTIMATED, source)
             self._summed = now
         return self._ours
+
+
+def _swap() -> tuple[ByteFigure, ByteFigure]:
+    """All of the swap and what is used of it; Windows counts neither where its performance
+    counters are turned off."""
+    try:
+        swap = psutil.swap_memory()
+    except (OSError, RuntimeError):
+        unknown = ByteFigure.unknown("the system does not tell")
+        return unknown, unknown
+    return (
+        ByteFigure.measured(swap.total, "psutil.swap_memory().total"),
+        ByteFigure.measured(swap.used, "psutil.swap_memory().used"),
+    )
 
 
 def _summed(bytes_of: Callable[[psutil.Process], int | None]) -> int:

@@ -7,21 +7,25 @@ import ctypes
 import errno
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 
-from domains.errors import Cancelled
+from domains.errors import Cancelled, Reason
 from domains.finishing import finished
 from domains.memory.backends.chunks import Guard
 from domains.memory.backends.mapping import Mapping
 from domains.memory.backends.spans import HostSpan, compare_spans, copy_spans
 from domains.memory.errors import OutOfMemory
 from domains.memory.types import Place, Segment, SegmentRegion
+from domains.session.errors import ShuttingDown
 from domains.shortages import shortage_of
 from domains.values import ByteFigure
 
 _SPARE_FILES = 512  # file handles left for connections, workers and pictures
-_NO_ROOM = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
+_LAST_USE_SECONDS = 5.0
+_MOST_FILES, _MOST_FILES_OF_MACOS = 1 << 16, 10_240
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # where memory is a file
 
 
 class HostSegments:
@@ -29,7 +33,9 @@ class HostSegments:
 
     def __init__(self) -> None:
         self._mappings: dict[str, Mapping] = {}
-        self._most = _raise_file_limit() - _SPARE_FILES
+        self._uses = _Uses()
+        files = _raise_file_limit()
+        self._most = max(files - _SPARE_FILES, files // 2)
 
     def figure(self) -> ByteFigure:
         """Bytes of all segments, in whole pages where the system counts them."""
@@ -43,6 +49,7 @@ class HostSegments:
 
     async def allocate(self, size: int) -> Segment:
         """Take `size` bytes whose pages are there; see the port for what is raised."""
+        self._uses.check()
         if len(self._mappings) >= self._most:
             raise _refusal(OSError(errno.EMFILE, "every handle for segments is taken"), size)
         making = asyncio.ensure_future(asyncio.to_thread(_make, size))
@@ -63,13 +70,17 @@ class HostSegments:
         return segment.size_bytes
 
     def close(self) -> None:
-        """Give every segment back."""
-        while self._mappings:
-            self._mappings.popitem()[1].close()
+        """Give every segment back, once no thread touches any; what is asked of them from here
+        on is refused with SHUTTING_DOWN. Those that are touched for long go with the process.
+        """
+        if self._uses.end():
+            while self._mappings:
+                self._mappings.popitem()[1].close()
 
     def write(self, region: SegmentRegion, data: bytes) -> None:
         """Put bytes into a segment."""
-        ctypes.memmove(self._span(region, len(data)).address, data, len(data))
+        with self._uses.one():
+            ctypes.memmove(self._span(region, len(data)).address, data, len(data))
 
     def read(self, region: SegmentRegion, length: int) -> bytes:
         """Bytes of a segment."""
@@ -80,23 +91,61 @@ class HostSegments:
     ) -> AsyncGenerator[int]:
         """Copy bytes between regions that do not overlap; yields how many are done."""
         begin, end = self._span(source, length), self._span(target, length)
-        return _steps(lambda guard: copy_spans(begin, end, length, guard), length)
+        return _steps(partial(copy_spans, begin, end, length), length, self._uses)
 
     def compare(
         self, first: SegmentRegion, second: SegmentRegion, length: int
     ) -> AsyncGenerator[int]:
         """Compare bytes; yields how many are equal so far, ends early at a difference."""
         one, other = self._span(first, length), self._span(second, length)
-        return _steps(lambda guard: compare_spans(one, other, length, guard), length)
+        return _steps(partial(compare_spans, one, other, length), length, self._uses)
 
     def _span(self, region: SegmentRegion, length: int) -> HostSpan:
+        self._uses.check()
         mapping = self._mappings[region.segment.name]
         if not 0 <= region.offset <= region.offset + length <= mapping.segment.size_bytes:
             raise ValueError("the region does not lie within its segment")
         return HostSpan(mapping.address + region.offset)
 
 
-async def _steps(work: Callable[[Guard], int], length: int) -> AsyncGenerator[int]:
+class _Uses:
+    """What threads do with segments now, and whether they may still begin anything."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._under_way = 0
+        self._over = False
+
+    def check(self) -> None:
+        """Refuse what comes after the end, and stop what is under way then.
+
+        Raises:
+            ShuttingDown: The segments are being given back.
+        """
+        if self._over:
+            raise ShuttingDown
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Within, segments stay where they are."""
+        with self._changed:
+            self.check()
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def end(self) -> bool:
+        """Let nothing begin any more, and wait for what is under way; whether that is over."""
+        with self._changed:
+            self._over = True
+            return self._changed.wait_for(lambda: not self._under_way, _LAST_USE_SECONDS)
+
+
+async def _steps(work: Callable[[Guard], int], length: int, uses: _Uses) -> AsyncGenerator[int]:
     """Have `work` done beside the loop; yields how many bytes are, and what it returns.
 
     Closed or cancelled, it returns when the work has ended, so that no memory is touched any
@@ -112,10 +161,12 @@ async def _steps(work: Callable[[Guard], int], length: int) -> AsyncGenerator[in
     def check_stop() -> None:
         if stop.is_set():
             raise Cancelled("Its caller has gone.")
+        uses.check()
 
     def run() -> None:
         try:
-            well = work(Guard(report, check_stop))
+            with uses.one():
+                well = work(Guard(report, check_stop))
             if well < length:
                 report(well)
         finally:
@@ -131,10 +182,6 @@ async def _steps(work: Callable[[Guard], int], length: int) -> AsyncGenerator[in
             await finished(working)
 
 
-# It may refuse more though it says that there is no limit.
-_MOST_FILES_OF_MACOS = 10_240
-
-
 def _make(size: int) -> Mapping:
     try:
         return Mapping(size)
@@ -146,9 +193,11 @@ def _make(size: int) -> Mapping:
 
 def _refusal(error: OSError, size: int) -> Exception:
     """What a client hears: that there is no memory, or no handle, which is something else."""
-    if error.errno in _NO_ROOM:
+    shortage = shortage_of(error)
+    no_memory = shortage is not None and shortage.reason is Reason.HOST_OUT_OF_MEMORY
+    if no_memory or error.errno in _NO_ROOM:
         return OutOfMemory(Place(), size, None, {})
-    return shortage_of(error) or error
+    return shortage or error
 
 
 def _discard(making: asyncio.Future[Mapping]) -> None:
@@ -163,17 +212,18 @@ def _raise_file_limit() -> int:
     `select`, which this one does not.
     """
     if sys.platform == "win32":
-        return 1 << 16
+        return _MOST_FILES
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16)
     if soft == resource.RLIM_INFINITY:
-        return wanted
-    for most in (wanted, _MOST_FILES_OF_MACOS):
-        if soft >= most:
-            return soft
+        return _MOST_FILES
+    for wanted in (_MOST_FILES, _MOST_FILES_OF_MACOS):
+        if hard != resource.RLIM_INFINITY:
+            wanted = min(wanted, hard)
+        # macOS refuses more than it has for a process, whatever it names as the limit.
         with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-            return most
+            if soft < wanted:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                return wanted
     return soft

@@ -95,6 +95,10 @@ class AddressSpace:
             freed = await self.host.free(region.segment)
         return freed
 
+    def pinned(self, region: Region) -> bool:
+        """Whether it is main memory that is page-locked now."""
+        return isinstance(region, SegmentRegion) and region.segment.name in self._pins
+
     def forget_pins(self, device_id: str) -> frozenset[str]:
         """A device's worker ended: names of the segments that are not pinned any more."""
         names = frozenset(n for n, device in self._pins.items() if device == device_id)
@@ -131,7 +135,7 @@ class AddressSpace:
         devices = [
             device.device_id
             for device in self._devices.devices
-            if not device.traits.in_main_memory and not device.explanation
+            if not device.traits.in_main_memory and self._devices.works(device)
         ]
         if not devices:
             raise PinningUnsupported("this machine has no device with memory of its own.")

@@ -85,9 +85,9 @@ class Copies:
         source = self._ledger.get(caller, request.source_id).allocation
         target = self._ledger.get(caller, request.target_id).allocation
         begin, end = request.source_offset, request.target_offset
-        length = length_within("source", begin, request.length, source.size_bytes)
+        length = length_within("source_offset_bytes", begin, request.length, source.size_bytes)
         if end < 0 or end + length > target.size_bytes:
-            raise OffsetOutOfRange("target", end, length, target.size_bytes)
+            raise OffsetOutOfRange("target_offset_bytes", end, length, target.size_bytes)
         same = source.allocation_id == target.allocation_id
         if same and begin < end + length and end < begin + length:
             rule = "Must not lie within the bytes that are read: they would be overwritten."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from domains.errors import Reason
 from domains.memory.core.recorder import MemoryRecorder
 from domains.memory.types import Place
@@ -15,11 +17,15 @@ class ExhaustionWatch:
     Args:
         sessions: All there are.
         recorder: Where they are counted.
+        since: What ended before an earlier server has counted.
     """
 
-    def __init__(self, sessions: Sessions, recorder: MemoryRecorder) -> None:
+    def __init__(
+        self, sessions: Sessions, recorder: MemoryRecorder, *, since: datetime
+    ) -> None:
         self._sessions = sessions
         self._recorder = recorder
+        self._since = since
         self._seen: set[str] = set()
 
     def look(self) -> None:
@@ -28,6 +34,7 @@ class ExhaustionWatch:
             session.session_id: (session.device_id, session.log.terminal.failure.reason)
             for session in self._sessions.all()
             if isinstance(session.log.terminal, Failed)
+            and (session.times.end_time or self._since) >= self._since
         }
         for session_id, (device_id, reason) in failed.items():
             if session_id in self._seen:

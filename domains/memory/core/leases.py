@@ -16,7 +16,12 @@ from domains.memory.core.address_space import AddressSpace
 from domains.memory.core.headroom import Headroom
 from domains.memory.core.ledger import Lease, Ledger, Reservation
 from domains.memory.core.rules import check_allocation, check_listing, check_renewal
-from domains.memory.errors import AllocationBusy, AllocationRequestReused, OutOfMemory
+from domains.memory.errors import (
+    AllocationBusy,
+    AllocationRequestReused,
+    MemoryElsewhere,
+    OutOfMemory,
+)
 from domains.memory.ports import DeviceMeter
 from domains.memory.types import (
     Allocation,
@@ -34,6 +39,7 @@ _log = logging.getLogger("deviceops.memory")
 _REPORTED = "sum of the worker's buffers, as of its last figures"
 _UNREPORTED = ByteFigure.unknown("no worker of the device has sent figures yet")
 _MOST_SHOWN = LIMITS["RenewLeasesResponse.allocations"].max_elements
+_PATIENCE_SECONDS = 1.0
 _OUT_OF_MEMORY = {Reason.HOST_OUT_OF_MEMORY, Reason.DEVICE_OUT_OF_MEMORY}
 
 
@@ -88,6 +94,7 @@ class Leases:
         self._quota_bytes = quota_bytes
         self._exhausted = exhausted
         self._keyed: dict[tuple[str, str], _Keyed] = {}
+        self._sweeping: dict[str, asyncio.Task[None]] = {}  # by the device's id
 
     async def create(self, caller: Caller, request: AllocationRequest) -> Allocation:
         """Take memory for a client; the same request_id again finds what it took.
@@ -188,7 +195,9 @@ class Leases:
             DeviceNotFound: There is no such device.
         """
         check_listing(place, owner)
-        where = None if place is None else await self.resolve(place)
+        where = place
+        if place is not None and not place.host:
+            where = Place((await self._devices.get(place.device_id)).device.device_id)
         found = [
             lease.allocation
             for lease in self._ledger.seen_by(caller)
@@ -221,10 +230,14 @@ class Leases:
 
         Raises:
             DeviceNotFound, DeviceUnavailable: There is no such device, or it cannot be used.
+            MemoryElsewhere: It is in another machine.
         """
         if place.host:
             return place
-        return Place((await self._devices.resolve(place.device_id)).device_id)
+        device = await self._devices.resolve(place.device_id)
+        if device.node:  # before anything is evicted there for nothing
+            raise MemoryElsewhere(device.device_id, device.node)
+        return Place(device.device_id)
 
     async def take(self, owner: str, place: Place, size: int) -> Taken:
         """Take `size` bytes in a resolved place. When the caller is cancelled none is kept.
@@ -242,6 +255,7 @@ class Leases:
         except BaseException:
             self._ledger.cancel(reservation)
             raise
+        self._ledger.taken(reservation)
         return Taken(reservation, region)
 
     async def _backed(self, place: Place, size: int) -> Region:
@@ -268,20 +282,41 @@ class Leases:
         """The allocation lies where `taken` does from now on; what it lay in is freed."""
         before = lease.allocation.place, lease.region
         self._ledger.relocate(lease, taken.reservation, taken.region)
+        if lease.allocation.place.pinned and not self._space.pinned(taken.region):
+            # The worker that pinned it ended meanwhile.
+            lease.allocation = replace(lease.allocation, place=Place())
         await finished(self._free(lease, *before))
 
     # Ends that no client asks for.
 
     async def sweep(self) -> None:
-        """Free what was not renewed, and forget requests whose allocation is gone."""
+        """Free what was not renewed, and forget requests whose allocation is gone.
+
+        A worker that does not answer is waited for beside the next calls, and keeps nothing
+        of other places from being freed.
+        """
         for lease in self._ledger.expired():
+            where = lease.allocation.place.device_id
+            if where not in self._sweeping:
+                self._sweeping[where] = asyncio.create_task(self._sweep(where))
+        if self._sweeping:
+            await asyncio.wait(self._sweeping.values(), timeout=_PATIENCE_SECONDS)
+        over = [task for task in self._sweeping.values() if task.done()]
+        self._sweeping = {d: task for d, task in self._sweeping.items() if task not in over}
+        await asyncio.gather(*over)
+        self._keyed = {key: one for key, one in self._keyed.items() if self._stands(one)}
+
+    async def _sweep(self, device_id: str) -> None:
+        """Free what expired on a device, or in main memory."""
+        for lease in self._ledger.expired():
+            if lease.allocation.place.device_id != device_id:
+                continue
             if not self._ledger.is_expired(lease):
                 continue  # renewed, used or freed while others were being freed
             try:
                 await self._end(lease, "expired", "its lease expired and it was freed")
             except DomainError as error:
                 _log.warning("memory of an expired lease was not freed: %s", error)
-        self._keyed = {key: one for key, one in self._keyed.items() if self._stands(one)}
 
     def lose(self, device_id: str) -> None:
         """A device's worker ended: what it held is gone, what it pinned is not pinned."""

@@ -73,6 +73,7 @@ class Ledger:
         self._now = now
         self._leases: dict[str, Lease] = {}
         self._reservations: list[Reservation] = []
+        self._untaken: list[Reservation] = []  # those whose memory is not there yet
         self._ends: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
         self._untouched = asyncio.Event()
 
@@ -105,16 +106,22 @@ class Ledger:
             raise QuotaExceeded(owner, pool, size, held, quota)
         reservation = Reservation(owner, place, size)
         self._reservations.append(reservation)
+        self._untaken.append(reservation)
         return reservation
 
     def reserved(self, place: Place) -> int:
         """Bytes of a place's pool that are being taken now, for any client."""
         pool = self._pool(place)
-        here = (one for one in self._reservations if self._pool(one.place) == pool)
+        here = (one for one in self._untaken if self._pool(one.place) == pool)
         return sum(one.size_bytes for one in here)
+
+    def taken(self, reservation: Reservation) -> None:
+        """Its memory is there: what is free is known without it from now on."""
+        self._untaken = [r for r in self._untaken if r is not reservation]
 
     def cancel(self, reservation: Reservation) -> None:
         """Nothing came of it."""
+        self.taken(reservation)
         self._reservations = [r for r in self._reservations if r is not reservation]
 
     # Leases.

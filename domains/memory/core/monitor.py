@@ -57,12 +57,15 @@ class MemoryMonitor:
     async def extent(self, place: Place) -> Extent:
         """How large the memory behind a place is, and how much could be taken there now.
 
-        For a device what its worker's allocator keeps unused counts as free as well.
+        For a device what its worker's allocator keeps unused counts as free as well. Of one
+        that is not known, or not yet, neither is.
         """
         device = self._device(place)
-        if device is None:
+        if self.pool(place) == MAIN_MEMORY:
             host = await asyncio.to_thread(self._host.read)
             return Extent(host.total.value, host.available.value)
+        if device is None:
+            return Extent(None, None)
         figures = self._meter.figures(device.device_id)
         if figures is None:
             return Extent(device.total_memory.value, None)
@@ -74,13 +77,13 @@ class MemoryMonitor:
     def pool(self, place: Place) -> str:
         """The memory that a place's bytes come from: "main memory" or a device's id."""
         device = self._device(place)
-        return MAIN_MEMORY if device is None else device.device_id
+        if place.host or (device is not None and device.traits.in_main_memory):
+            return MAIN_MEMORY
+        return place.device_id
 
     def _device(self, place: Place) -> Device | None:
-        """The device with memory of its own; None where the place is main memory."""
         found = (d for d in self._devices.devices if d.device_id == place.device_id)
-        device = next(found, None)
-        return None if device is None or device.traits.in_main_memory else device
+        return next(found, None)
 
     async def _read(self, devices: tuple[Device, ...] | list[Device]) -> MemoryStatus:
         host = await asyncio.to_thread(self._host.read)

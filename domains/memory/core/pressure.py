@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 from domains.memory.types import PressureLevel, PressureReaction, Threshold
 
-_UNLOAD, _REFUSE, _REFUSE_WORK = (
+_EVICT, _UNLOAD, _REFUSE, _REFUSE_WORK = (
+    PressureReaction.EVICT_CACHED,
     PressureReaction.UNLOAD_IDLE,
     PressureReaction.REFUSE_ALLOCATIONS,
     PressureReaction.REFUSE_WORK,
 )
 _REACTIONS = {
     PressureLevel.NORMAL: (),
-    PressureLevel.ELEVATED: (_UNLOAD,),
-    PressureLevel.HIGH: (_UNLOAD, _REFUSE),
-    PressureLevel.CRITICAL: (_UNLOAD, _REFUSE, _REFUSE_WORK),
+    PressureLevel.ELEVATED: (_EVICT, _UNLOAD),
+    PressureLevel.HIGH: (_EVICT, _UNLOAD, _REFUSE),
+    PressureLevel.CRITICAL: (_EVICT, _UNLOAD, _REFUSE, _REFUSE_WORK),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import datetime
 
@@ -18,6 +19,7 @@ from domains.values import EvictionCause
 
 IDLE_SECONDS = 30.0
 _EVICTION_SECONDS = 60.0
+_PATIENCE_SECONDS = 1.0
 _FREEING = {SessionKind.MEMORY_TASK, SessionKind.DEVICE_TASK}
 
 
@@ -42,28 +44,43 @@ class PressureReactions:
         self._clock = clock
         # When a model was last used, as it says itself and on the clock that measures.
         self._uses: dict[tuple[str, str], tuple[datetime, float]] = {}
+        # What is under way, by a device of the memory.
+        self._relieving: dict[str, asyncio.Task[list[str]]] = {}
 
     async def relieve(self) -> tuple[str, ...]:
         """Evict models as the pressure demands, now; returns their ids in order.
 
-        At ELEVATED at most one per call, so that its effect is seen before the next one.
-        A worker that is lost or busy gets another chance at the next call.
+        At ELEVATED at most one of each memory per call, so that its effect is seen before
+        the next one. A worker that is lost gets another chance at the next call; one that is
+        busy is waited for beside it, and keeps no other memory from being relieved.
         """
-        gone: list[str] = []
         for device_id in self._memories():
-            level = self._watch.level(Place(device_id))
-            if level.value < PressureLevel.ELEVATED.value:
-                continue
-            idle = self._models.idle(device_id)
-            if level is PressureLevel.ELEVATED:
-                idle = [model for model in idle if self._unused(model) >= IDLE_SECONDS][:1]
-            with contextlib.suppress(DeadlineExceeded, Unavailable):
-                for model in idle:
-                    await self._models.evict(
-                        model, EvictionCause.PRESSURE, remaining=_EVICTION_SECONDS
-                    )
-                    gone.append(model.model_id)
-        return tuple(gone)
+            if not self._models.sharing(device_id).intersection(self._relieving):
+                relieving = asyncio.create_task(self._relieve(device_id))
+                self._relieving[device_id] = relieving
+        if not self._relieving:
+            return ()
+        await asyncio.wait(self._relieving.values(), timeout=_PATIENCE_SECONDS)
+        over = [task for task in self._relieving.values() if task.done()]
+        self._relieving = {d: task for d, task in self._relieving.items() if task not in over}
+        gone = await asyncio.gather(*over)
+        return tuple(model_id for ids in gone for model_id in ids)
+
+    async def _relieve(self, device_id: str) -> list[str]:
+        gone: list[str] = []
+        level = self._watch.level(Place(device_id))
+        if level.value < PressureLevel.ELEVATED.value:
+            return gone
+        idle = self._models.idle(device_id)
+        if level is PressureLevel.ELEVATED:
+            idle = [model for model in idle if self._unused(model) >= IDLE_SECONDS][:1]
+        with contextlib.suppress(DeadlineExceeded, Unavailable):
+            for model in idle:
+                await self._models.evict(
+                    model, EvictionCause.PRESSURE, remaining=_EVICTION_SECONDS
+                )
+                gone.append(model.model_id)
+        return gone
 
     def _memories(self) -> list[str]:
         """One device of each memory that holds models."""

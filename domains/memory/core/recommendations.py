@@ -17,6 +17,7 @@ FULL_SHARE = 0.9
 FRAGMENTED = 0.25
 UNUSED_SECONDS = 600.0
 MANY_EVICTIONS = 5
+_MOST_ADVICE = 32
 _WIDE = TensorDataType.FLOAT32
 
 
@@ -85,9 +86,10 @@ class PlaceFacts:
 
 
 def recommend(places: Iterable[PlaceFacts]) -> tuple[Recommendation, ...]:
-    """Every piece of advice, most gain first; none when all is well."""
+    """The advice that gains most, that first; none when all is well."""
     found = [advice for facts in places for rule in RULES for advice in rule(facts)]
-    return tuple(sorted(found, key=lambda one: -(one.expected_gain.value or 0)))
+    found.sort(key=lambda one: -(one.expected_gain.value or 0))
+    return tuple(found[:_MOST_ADVICE])
 
 
 def _unload(facts: PlaceFacts) -> Iterable[Recommendation]:

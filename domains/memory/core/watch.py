@@ -103,6 +103,8 @@ class PressureWatch:
         broken = checks.number("interval", interval, LIMITS["WatchMemoryRequest.interval"])
         if broken is not None:
             raise InvalidMemoryRequest.of(broken)
+        if device:  # what an alias means may change; the watch stays with its device
+            device = (await self._devices.get(device)).device.device_id
         wanted = await self._wanted(device)
         news: dict[Place, Pressure] = {}
         wake = asyncio.Event()
@@ -114,8 +116,9 @@ class PressureWatch:
 
         self._listeners.append(listen)
         try:
-            for pressure in await self.ask(device):
-                news.pop(pressure.place, None)
+            begun_with = await self.ask(device)
+            news.clear()  # what changes from here on is told after it
+            for pressure in begun_with:
                 yield pressure
             loop = asyncio.get_running_loop()
             due = math.inf if pressure_only else loop.time()

@@ -106,11 +106,16 @@ def arena_bytes(budget: int, total: int) -> int:
     """How large to make an arena for a budget, in a main memory of `total` bytes.
 
     Where addresses cost nothing there are many more than are ever used at once: so budgets
-    may grow later, and holes between models never keep one out.
+    may grow later, and holes between models never keep one out. A budget beyond main memory
+    adds nothing: no more is ever kept, and of petabytes no system has the addresses.
+
+    Args:
+        budget: In bytes.
+        total: Main memory; 0 where nobody knows it.
     """
     if not hasattr(os, "memfd_create"):
-        return max(budget, mmap.ALLOCATIONGRANULARITY)
-    return _ADDRESSES * max(budget, total, mmap.PAGESIZE)
+        return max(min(budget, total or budget), mmap.ALLOCATIONGRANULARITY)
+    return _ADDRESSES * max(total or budget, mmap.PAGESIZE)
 
 
 def open_arena(name: str, size: int) -> memoryview:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -28,6 +29,10 @@ class LocalDisk:
     def create(self, path: Path) -> BinaryIO:
         # Buffered: a bare file writes less than it is given where the disk fills up.
         return path.open("xb")
+
+    def open_up(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            path.chmod(path.parent.stat().st_mode & 0o666)
 
     def settle(self, file: BinaryIO) -> None:
         file.flush()

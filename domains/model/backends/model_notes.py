@@ -82,7 +82,10 @@ def writable(entry: ModelPlace) -> Path:
 def _read(entry: ModelPlace) -> ModelNotes:
     place = ModelPlace(entry.root, entry.inside.with_name(entry.inside.name + NOTES_ENDING))
     try:
-        content = ConfinedFiles(place).read("", _MOST_BYTES)
+        files = ConfinedFiles(place)
+        if not files.exists():
+            return _NOTHING
+        content = files.read("", _MOST_BYTES)
         return decode_json(ModelNotes, content[:_MOST_BYTES])
     except (DomainError, Malformed) as error:
         _LOG.warning("%r is left out: %s", str(place.path), error)

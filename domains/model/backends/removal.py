@@ -36,7 +36,7 @@ class DiskRemover:
                 freed = _removed_from_hub(path, Path(*path.parts[: snapshot.at + 1]))
             path.with_name(path.name + NOTES_ENDING).unlink(missing_ok=True)
         except OSError as error:
-            if error.errno in _FORBIDDEN:
+            if error.errno in _FORBIDDEN and os.path.lexists(path):
                 raise ReadOnlyModel(path.name) from error
             raise
         return freed
@@ -56,12 +56,27 @@ def _removed(path: Path) -> int:
     if not stat.S_ISDIR(state.st_mode):
         path.unlink()
         return state.st_size if stat.S_ISREG(state.st_mode) else 0
-    freed = sum(one.st_size for _, one in _below(path) if stat.S_ISREG(one.st_mode))
+    found = [(path, state), *_below(path)]
+    _check_removable(found)
+    freed = sum(one.st_size for _, one in found if stat.S_ISREG(one.st_mode))
     # Hidden, and so no model any more, from one moment to the next. Links are not followed.
     aside = path.with_name(f".deviceops-deleted-{uuid.uuid4().hex}")
     path.rename(aside)
     shutil.rmtree(aside)
     return freed
+
+
+def _check_removable(found: Iterable[tuple[Path, os.stat_result]]) -> None:
+    """Whether these can be deleted too, before they are hidden.
+
+    Raises:
+        PermissionError: One cannot: what is in a folder that may not be written, or, on
+            Windows, a file that may not.
+    """
+    for path, state in found:
+        counts = stat.S_ISDIR(state.st_mode) or os.name == "nt"
+        if counts and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def _removed_from_hub(path: Path, repository: Path) -> int:

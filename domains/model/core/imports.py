@@ -126,7 +126,9 @@ class Imports:
             item = file.relative_path
             target = base / (item if is_folder(request) else published_name(request))
             await asyncio.to_thread(self._disk.make_folder, target.parent)
-            if not await self._artifacts.link(caller, artifact.artifact_id, target):
+            if await self._artifacts.link(caller, artifact.artifact_id, target):
+                await asyncio.to_thread(self._disk.open_up, target)  # artifacts are private
+            else:
                 free = await asyncio.to_thread(self._disk.free_bytes, new.folder)
                 if free < total - done:
                     raise ImportTooLarge(total - done, free)

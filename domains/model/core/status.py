@@ -78,7 +78,7 @@ class ModelStatuses:
             tuple(
                 self._estimates.at(model, device, machine, extents[device.device_id]).estimate
                 for device in machine.devices.devices
-                if not device.explanation and not device.lost
+                if machine.devices.works(device)
             ),
         )
 

@@ -119,20 +119,20 @@ class Sessions:
             session.suspend()
         for session in self._live():
             if session.state in (SessionState.QUEUED, SessionState.PAUSED):
-                self._end(session)
+                self.end_with_server(session)
         waited = 0.0
         # What only starts other sessions may have no end of its own before all of those have.
         while any(each.device_id for each in self._live()) and waited < grace_seconds:
             await asyncio.sleep(0.05)
             waited += 0.05
         for session in self._live():
-            self._end(session)
+            self.end_with_server(session)
         for queue in self._queues.all():
             await queue.stop()
         for session in self._live():
             session.cancel()
 
-    def _end(self, session: Session) -> None:
+    def end_with_server(self, session: Session) -> None:
         """The server ends: the next one goes on with what does not hang on a stream of this."""
         detached = session.options.on_disconnect is OnDisconnect.DETACH
         if session.about.repeats and detached and self._keeping is not None:

@@ -48,16 +48,12 @@ def artifacts(
         owner=owner,
         media_type_prefix=media_type,
         labels=labels_in(label or ()),
-        page_size=limit,
     )
     found = artifact_pb2.ListArtifactsResponse()
     with connected(context) as client:
-        for page in client.pages(client.artifacts.ListArtifacts, request):
+        for page in client.pages(client.artifacts.ListArtifacts, request, "artifacts", limit):
             found.artifacts.extend(page.artifacts)
             found.next_page_token = page.next_page_token
-            request.page_size = limit - len(found.artifacts)
-            if not request.page_size:
-                break
     if as_json:
         write_message(found)
         return

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 BatchId = Annotated[str, typer.Argument(metavar="BATCH")]
 _Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Most to show.")]
-_MOST_OF_A_PAGE = 1000
 
 app = typer.Typer(
     cls=ListingGroup, help="Durable batches: make, list, show, watch or control them."
@@ -48,17 +47,12 @@ def batches(
     from server.cli.views import write_message
 
     states = session_filter(SessionWords(state or ())).states
-    request = batch_pb2.ListBatchesRequest(
-        states=states, owner=owner, tags=tag or (), page_size=min(limit, _MOST_OF_A_PAGE)
-    )
+    request = batch_pb2.ListBatchesRequest(states=states, owner=owner, tags=tag or ())
     found = batch_pb2.ListBatchesResponse()
     with connected(context) as client:
-        for page in client.pages(client.processing.ListBatches, request):
+        for page in client.pages(client.processing.ListBatches, request, "batches", limit):
             found.batches.extend(page.batches)
             found.next_page_token = page.next_page_token
-            request.page_size = min(limit - len(found.batches), _MOST_OF_A_PAGE)
-            if not request.page_size:
-                break
     if as_json:
         write_message(found)
         return
@@ -84,18 +78,13 @@ def show(
     from server.cli.views import write_message
 
     states = session_filter(SessionWords(state or ())).states
-    request = batch_pb2.GetBatchRequest(
-        batch_id=batch_id, item_states=states, page_size=min(limit, _MOST_OF_A_PAGE)
-    )
+    request = batch_pb2.GetBatchRequest(batch_id=batch_id, item_states=states)
     found = batch_pb2.GetBatchResponse()
     with connected(context) as client:
-        for page in client.pages(client.processing.GetBatch, request):
+        for page in client.pages(client.processing.GetBatch, request, "items", limit):
             found.batch.CopyFrom(page.batch)
             found.items.extend(page.items)
             found.next_page_token = page.next_page_token
-            request.page_size = min(limit - len(found.items), _MOST_OF_A_PAGE)
-            if not request.page_size:
-                break
     if as_json:
         write_message(found)
         return

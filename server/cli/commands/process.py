@@ -92,6 +92,10 @@ def upscale(
     tile: Annotated[
         int, typer.Option(help="Edge of a tile in pixels; 0 is what there is memory for.")
     ] = 0,
+    overlap: Annotated[
+        int | None,
+        typer.Option(help="Pixels that tiles share, less than half of one; by default 16."),
+    ] = None,
     output: Output = None,
     format: Format = None,
     quality: Quality = None,
@@ -107,6 +111,8 @@ def upscale(
     from server.cli.processing import process as work
 
     step = f"upscale:factor={factor},tile_pixels={tile},postprocessor_id={model}"
+    if overlap is not None:
+        step += f",tile_overlap_pixels={overlap}"
     where = placement(device or (), any_of)
     wanted = Wanted((step,), where, format, quality, lossless, preview_every=preview_every)
     with connected(context) as client:

@@ -48,17 +48,14 @@ def sessions(
     from server.cli.views import write_message
 
     words = SessionWords(state or (), kind or (), owner, device, model, tag or (), priority)
-    request = processing_pb2.ListSessionsRequest(filter=session_filter(words), page_size=limit)
+    request = processing_pb2.ListSessionsRequest(filter=session_filter(words))
     found = processing_pb2.ListSessionsResponse()
     with connected(context) as client:
-        for page in client.pages(client.processing.ListSessions, request):
+        for page in client.pages(client.processing.ListSessions, request, "sessions", limit):
             found.sessions.extend(page.sessions)
             found.next_page_token = page.next_page_token
             found.total_count = page.total_count
             found.revision = found.revision or page.revision
-            request.page_size = limit - len(found.sessions)
-            if not request.page_size:
-                break
     if as_json:
         write_message(found)
         return

@@ -22,8 +22,6 @@ from server.worker.link import frames
 from server.worker.link.jobs import JOBS
 
 _ANY_JOB: Any = Union[JOBS]  # noqa: UP007 - it is a tuple
-# Weights lie in a handful of files, their configurations in a few more.
-_MOST_FILES = 1_000
 _PAUSING = (GenerationJob, ChainJob)
 
 
@@ -57,7 +55,7 @@ def model_files(job: Job[Any]) -> dict[str, State]:
         path = place.path
         for each in sorted(path.rglob("*")) if path.is_dir() else (path,):
             state = state_of(str(each)) if each.is_file() else None
-            if state is not None and len(found) < _MOST_FILES:
+            if state is not None:
                 found[str(each)] = state
     return found
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from domains.codec import encode
-from domains.errors import DomainError, Reason, Unavailable
+from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
 from domains.private_folders import prepare
 from domains.session.types import ImageResult
 from domains.shortages import shortage_of
@@ -27,12 +29,23 @@ from domains.whole_files import whole_file
 from server.worker.child.parent_death import die_with_parent
 from server.worker.child.run import SIGN_SECONDS
 from server.worker.cluster import cargo
-from server.worker.cluster.joining import Actor, ClusterUnreachable, NodeGone, joined
+from server.worker.cluster.joining import (
+    Actor,
+    ClusterUnreachable,
+    FailedThere,
+    NodeGone,
+    joined,
+)
 from server.worker.cluster.node_worker import Heard, NodeWorker
 from server.worker.cluster.same_models import SameModels
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkClosed, OversizedFrame, connect
-from server.worker.link.exits import EXIT_NODE_GONE, EXIT_ORPHANED, leave
+from server.worker.link.exits import (
+    EXIT_CANNOT_START,
+    EXIT_NODE_GONE,
+    EXIT_ORPHANED,
+    leave,
+)
 from server.worker.link.pictures import file_name
 from server.worker.link.start_record import StartRecord
 
@@ -63,6 +76,8 @@ class Carrier:
         self._files = Path()
         self._models = SameModels(actor, node)
         self._sign_at = 0.0
+        self._runs: queue.SimpleQueue[tuple[frames.ToWorker, bytes] | None]
+        self._runs = queue.SimpleQueue()
         self.greeted = False
         """Whether the worker's first words were passed on."""
 
@@ -71,11 +86,13 @@ class Carrier:
 
         Raises:
             NodeGone: The node is.
+            FailedThere: The worker cannot be started or heard there.
             LinkClosed: The front is.
         """
         start = self._call("start", self._record.to_bytes(), patience=_START_SECONDS)
         self._files = Path(start)
-        threading.Thread(target=self._pass_orders, name="orders", daemon=True).start()
+        for passing, name in ((self._pass_orders, "orders"), (self._pass_runs, "runs")):
+            threading.Thread(target=passing, name=name, daemon=True).start()
         while True:
             heard: Heard = self._call("hear")
             said, lines, code = heard
@@ -121,33 +138,38 @@ class Carrier:
 
     def _bring_paused(self) -> None:
         for name, path in self._paused.items():
-            data = self._call("take", "files", name, patience=_FILE_SECONDS)
-            if data is not None:
-                try:
+            try:
+                data = self._call("take", "files", name, patience=_FILE_SECONDS)
+                if data is not None:
                     with whole_file(path) as file:
                         file.write(data)
-                except OSError as error:
-                    _log.warning("an unfinished picture is not kept: %s", error)
+            except (OSError, FailedThere) as error:
+                _log.warning("an unfinished picture is not kept: %s", error)
 
     # From the front to the worker.
 
     def _pass_orders(self) -> None:
+        """Pass memory orders on at once; a run, and what is about it, may have to wait."""
         try:
-            while True:
-                frame = self._link.receive()
-                order = frames.decode_to_worker(frame)
+            with _leaving():
+                while True:
+                    frame = self._link.receive()
+                    order = frames.decode_to_worker(frame)
+                    if isinstance(order, frames.MemoryOrder | frames.MemoryCancel):
+                        self._call("send", frame)
+                    else:
+                        self._runs.put((order, frame))
+        finally:
+            self._runs.put(None)
+
+    def _pass_runs(self) -> None:
+        with _leaving():
+            while (next_one := self._runs.get()) is not None:
+                order, frame = next_one
                 if isinstance(order, frames.RunOrder):
                     self._pass_run(order)
                 else:
                     self._call("send", frame)
-        except (LinkClosed, OversizedFrame):
-            leave(EXIT_ORPHANED)
-        except NodeGone as why:
-            _log.error("%s", why)
-            leave(EXIT_NODE_GONE)
-        except Exception:
-            _log.exception("passing orders on failed")
-            leave(EXIT_ORPHANED)
 
     def _pass_run(self, order: frames.RunOrder) -> None:
         """Bring what the run reads, then the order; or say why it cannot be run there."""
@@ -169,6 +191,8 @@ class Carrier:
             for name, path in brought.items():
                 if name not in there and path.is_file():
                     self._call("put", name, path.read_bytes(), patience=_FILE_SECONDS)
+        except FailedThere as error:
+            raise failure_there(self._node, error) from error
         except OSError as error:
             shortage = shortage_of(error)
             if shortage is not None:
@@ -205,6 +229,39 @@ def main(address: str, node: str) -> None:
     _end_as(_carry(link, record, address, node))
 
 
+@contextlib.contextmanager
+def _leaving() -> Iterator[None]:
+    """What ends a thread that passes orders on ends the process."""
+    try:
+        yield
+    except (LinkClosed, OversizedFrame):
+        leave(EXIT_ORPHANED)
+    except NodeGone as why:
+        _log.error("%s", why)
+        leave(EXIT_NODE_GONE)
+    except Exception:
+        _log.exception("passing orders on failed")
+        leave(EXIT_ORPHANED)
+
+
+def failure_there(node: str, error: FailedThere) -> DomainError:
+    """What an error that a node raised means for the run, or for the worker that is started."""
+    _log.error("on node %s: %r", node, error.__cause__)
+    shortage = shortage_of(error)
+    if shortage is None:
+        return Unavailable(
+            f"Something failed on node {node}; the server's log says what.",
+            reason=Reason.DEVICE_UNAVAILABLE,
+            metadata={"node": node},
+        )
+    return ResourceExhausted(
+        f"On node {node}: {shortage.message}",
+        reason=shortage.reason,
+        metadata={**shortage.metadata, "node": node},
+        retry_after=shortage.retry_after,
+    )
+
+
 def _carry(link: Link, record: StartRecord, address: str, node: str) -> int:
     carrier: Carrier | None = None
     try:
@@ -218,9 +275,18 @@ def _carry(link: Link, record: StartRecord, address: str, node: str) -> int:
         _log.info("%s", why)
         if carrier is None or not carrier.greeted:
             error = Unavailable(str(why), reason=Reason.DEVICE_LOST)
-            with contextlib.suppress(LinkClosed):
-                link.send(encode(frames.CannotStart(error.failure())))
+            _refuse(link, error)
         return EXIT_NODE_GONE
+    except FailedThere as error:
+        failure = failure_there(node, error)
+        if carrier is None or not carrier.greeted:
+            _refuse(link, failure)
+        return EXIT_CANNOT_START
+
+
+def _refuse(link: Link, why: DomainError) -> None:
+    with contextlib.suppress(LinkClosed):
+        link.send(encode(frames.CannotStart(why.failure())))
 
 
 def _end_as(code: int) -> None:

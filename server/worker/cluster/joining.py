@@ -30,6 +30,10 @@ class NodeGone(Exception):
     """A node, or what ran for us on it, is not there any more; the text is for people."""
 
 
+class FailedThere(Exception):
+    """What ran for us on a node raised an error there, which is the cause of this one."""
+
+
 @dataclass(frozen=True)
 class Node:
     """Another machine of the cluster: what we call it, and its number in this cluster."""
@@ -137,6 +141,7 @@ class Actor:
 
         Raises:
             NodeGone: It is gone, or does not answer.
+            FailedThere: It raised an error.
         """
         return answer_of(getattr(self._handle, method).remote(*arguments), patience)
 
@@ -146,12 +151,16 @@ def answer_of(reference: Any, patience: float) -> Any:
 
     Raises:
         NodeGone: It cannot be done there any more, or takes longer than `patience` seconds.
+        FailedThere: It raised an error.
     """
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError
 
     try:
         return ray.get(reference, timeout=patience)
+    except RayTaskError as error:
+        why = f"What ran on its node failed there ({type(error.cause).__name__})."
+        raise FailedThere(why) from error.cause
     except RayError as error:
         raise NodeGone(f"Its node does not answer ({type(error).__name__}).") from error
 

@@ -15,6 +15,7 @@ from domains.device.backends.answers import cleaned, one_line
 from domains.device.backends.probe_processes import ProbeProcesses
 from server.worker.cluster.joining import (
     ClusterUnreachable,
+    FailedThere,
     Node,
     NodeGone,
     answer_of,
@@ -54,7 +55,7 @@ def _machine(node: Node, reference: object, latest: float) -> Machine:
     patience = max(latest - time.monotonic(), 0.0)
     try:
         answer = decode_json(Machine, answer_of(reference, patience))
-    except (NodeGone, ValueError) as error:
+    except (NodeGone, FailedThere, ValueError) as error:
         return Machine(node.name, (), one_line(f"node {node.name}: {error}"))
     return Machine(node.name, answer.adapters)
 

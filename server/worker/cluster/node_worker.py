@@ -7,6 +7,7 @@ drawn, pictures to draw from.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
@@ -37,6 +38,7 @@ POLL_SECONDS = 1.0
 _MOST_WAITING = 1_000
 _MOST_AT_ONCE = 100
 _LAST_WORDS_SECONDS = 1.0
+_THREADS = "OMP_NUM_THREADS"
 _EXIT_SECONDS = 5.0
 
 Heard = tuple[list[bytes], list[str], int | None]
@@ -147,10 +149,8 @@ class NodeWorker:
     def _keep(self, wanted: StartRecord) -> None:
         try:
             code = self._kept(wanted)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # whoever hears would hear nothing, for minutes
+        except (OSError, RuntimeError) as error:
+            # Whoever asks would hear nothing, for minutes.
             self._said.put(f"ERROR a worker cannot be started: {error}")
             code = EXIT_CANNOT_START
         self._linked.set()
@@ -170,7 +170,7 @@ class NodeWorker:
         try:
             process = WorkerProcess(
                 worker_command(),
-                child_environment(),
+                _environment(),
                 record.to_bytes(),
                 on_line=self._said.put,
                 on_exit=partial(self._abandon, offer),
@@ -206,6 +206,16 @@ class NodeWorker:
         """The process has ended: nothing comes any more, whoever else holds its link."""
         if not self._heard.wait(_LAST_WORDS_SECONDS):
             offer.abandon()
+
+
+def _environment() -> dict[str, str]:
+    """The worker's: without the one thread that Ray gives its actors, unless its node, whose
+    child this process is, was started so."""
+    environment = child_environment()
+    with contextlib.suppress(psutil.Error):
+        if _THREADS not in psutil.Process(os.getppid()).environ():
+            environment.pop(_THREADS, None)
+    return environment
 
 
 def _new_folder(device_id: str) -> Path:

@@ -18,7 +18,6 @@ from typing import TypeVar
 
 import structlog
 
-from domains.codec import encode
 from domains.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -125,10 +124,15 @@ class Inspectors:
 
 
 class _Inspector:
-    """One process, and the thread that reads what it says."""
+    """One process, and the thread that reads what it says.
+
+    Raises:
+        ResourceExhausted: The job is larger than the link takes.
+    """
 
     def __init__(self, run: Run, options: InspectorOptions) -> None:
         self._run = run
+        self._order = run.order()
         self._offer: LinkOffer = offer_link()
         cpu_seconds = math.ceil(max(run.deadline - time.monotonic(), 1.0))
         record = InspectorRecord(
@@ -195,9 +199,7 @@ class _Inspector:
         run = self._run
         link = self._offer.accept()
         try:
-            left = max(run.deadline - time.monotonic(), 0.0)
-            order = frames.RunOrder(run.session_id, run.epoch, left, frames.raw(run.job))
-            link.send(encode(order))
+            link.send(self._order)
             while True:
                 frame = frames.decode_from_worker(link.receive())
                 run.touch(time.monotonic())

@@ -221,6 +221,7 @@ class Place:
             profile=self._profile_of(self._device.device_id),
         )
         self._lives += 1
+        self._hurried.clear()  # this is the one that was asked for
         if await worker.start() and not self._closing:
             self._start_seconds = time.monotonic() - began
             self._settled = self._lives

@@ -23,13 +23,13 @@ from domains.device.types import (
     WorkerStatus,
 )
 from domains.errors import Cancelled, Reason, Unavailable
+from domains.memory.errors import MemoryElsewhere
 from domains.memory.types import Compare, Move, Segment
 from domains.session.errors import ShuttingDown
 from domains.session.jobs import Job, JobEvent, Report
 from server.worker.front.child_options import ChildOptions
 from server.worker.front.environment import carrier_command, worker_command
 from server.worker.front.place import Place
-from server.worker.front.refusals import MemoryElsewhere
 from server.worker.front.restart import RestartRules
 from server.worker.front.runs import Run
 from server.worker.front.spool import Spool

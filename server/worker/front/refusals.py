@@ -3,21 +3,8 @@
 from __future__ import annotations
 
 from domains.device.types import DeviceState
-from domains.errors import FailedPrecondition, Reason
 from domains.session.errors import DeviceOutOfUse, WorkerLost
 from server.worker.front.death import Death
-
-
-class MemoryElsewhere(FailedPrecondition):
-    """Memory of another machine can be used by work there, and not be held for a client."""
-
-    def __init__(self, device_id: str, node: str) -> None:
-        super().__init__(
-            f"Device {device_id} is in another machine ({node}), whose memory cannot be"
-            " allocated, copied or given back from here; use a device of this machine.",
-            reason=Reason.DEVICE_UNSUPPORTED,
-            metadata={"device_id": device_id, "node": node},
-        )
 
 
 def lost(device_id: str, death: Death, retry_after: float) -> WorkerLost:

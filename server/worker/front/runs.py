@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from domains.errors import DomainError
+from domains.codec import encode
+from domains.errors import DomainError, Reason, ResourceExhausted
 from domains.session.jobs import Job, JobEvent, PartEnded, SpooledImage
 from domains.session.types import (
     ImageDecoded,
@@ -28,7 +29,8 @@ from domains.session.types import (
     TransferProgress,
 )
 from server.worker.front.spool import discard
-from server.worker.link.frames import ProtocolError
+from server.worker.link.connection import MAX_FRAME_BYTES
+from server.worker.link.frames import ProtocolError, RunOrder, raw
 
 # Beyond this many waiting events, news replaces what it makes old.
 _RELAXED = 64
@@ -77,6 +79,22 @@ class Run:
         self._lasting = 0
         self._images: set[int] = set()
         self._parts: set[int] = set()
+
+    def order(self) -> bytes:
+        """What tells a worker to do it in the time that is left.
+
+        Raises:
+            ResourceExhausted: It is larger than the link takes.
+        """
+        left = max(self.deadline - time.monotonic(), 0.0)
+        order = encode(RunOrder(self.session_id, self.epoch, left, raw(self.job)))
+        if len(order) > MAX_FRAME_BYTES:
+            raise ResourceExhausted(
+                "The work is too large to hand to a worker; shorten its texts.",
+                reason=Reason.MESSAGE_TOO_LARGE,
+                metadata={"size_bytes": str(len(order)), "limit_bytes": str(MAX_FRAME_BYTES)},
+            )
+        return order
 
     # From the reader thread.
 

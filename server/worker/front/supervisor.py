@@ -21,7 +21,7 @@ import structlog
 
 from domains.codec import encode
 from domains.device.types import Device, OptimizationProfile
-from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted
+from domains.errors import DeadlineExceeded, DomainError, Reason
 from domains.loops import kept
 from domains.session.types import Phase
 from domains.shortages import shortage_of
@@ -37,7 +37,6 @@ from server.worker.front.spool import Spool
 from server.worker.front.timing import WorkerTiming
 from server.worker.link import frames
 from server.worker.link.connection import (
-    MAX_FRAME_BYTES,
     Link,
     LinkClosed,
     LinkOffer,
@@ -205,16 +204,7 @@ class Supervisor:
         """
         assert self._conversation.run is None, "the worker has a run"
         assert self._sender is not None, "the worker said hello"
-        remaining = run.deadline - time.monotonic()
-        order = encode(
-            frames.RunOrder(run.session_id, run.epoch, max(remaining, 0.0), frames.raw(run.job))
-        )
-        if len(order) > MAX_FRAME_BYTES:
-            raise ResourceExhausted(
-                "The work is too large to hand to a worker; shorten its texts.",
-                reason=Reason.MESSAGE_TOO_LARGE,
-                metadata={"size_bytes": str(len(order)), "limit_bytes": str(MAX_FRAME_BYTES)},
-            )
+        order = run.order()
         for timer in self._timers:
             timer.cancel()  # those of earlier runs
         self._timers.clear()
@@ -222,7 +212,7 @@ class Supervisor:
         run.touch(time.monotonic())
         self._conversation.begin(run)
         self._sender.put(order)
-        self._after(remaining, run, self._deadline_passed)
+        self._after(run.deadline - time.monotonic(), run, self._deadline_passed)
 
     def stop_run(self, run: Run, error: DomainError) -> None:
         """Ask the run to end with `error`, and end the worker if it does not in time."""

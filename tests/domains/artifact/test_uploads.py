@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from deviceops.v1 import artifact_pb2, artifact_pb2_grpc, upload_pb2
+from domains.artifact.backends.upload_folder import UploadFolder
 from domains.artifact.build import Built
 from domains.clock import Clock
 from domains.uploads import EXPIRY_SECONDS
@@ -31,6 +33,25 @@ CONTENT = PNG + bytes(range(256)) * 100
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 ANN, BOB = called("ann"), called("bob")
 QUOTA = 1_000_000
+
+
+def test_a_file_that_cannot_be_deleted_keeps_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        (tmp_path / f"{number:032x}.upload").touch()
+    unlink, refused = os.unlink, list[str]()
+
+    def refuse(path: str) -> None:
+        if not refused:
+            refused.append(path)
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    UploadFolder(tmp_path).sweep()
+
+    assert [str(path) for path in tmp_path.iterdir()] == refused
 
 
 class Time:

@@ -10,7 +10,7 @@ import pytest
 from domains.changes import Signal, Told
 from domains.device.errors import DeviceNotFound
 from domains.device.types import DeviceEvent, DeviceState
-from domains.errors import Reason
+from domains.errors import Reason, ResourceExhausted
 from tests.domains.device.conftest import Domain
 from tests.fakes.device import FakeProbe, card
 
@@ -78,6 +78,7 @@ async def test_a_lost_worker_that_is_replaced_is_lost_and_recovered(
         (["RECOVERING", "QUARANTINED", "READY"], ["lost", "quarantined", "recovered"]),
         (["QUARANTINED", "RECOVERING", "READY"], ["quarantined", "changed", "recovered"]),
         (["STARTING", "READY"], ["changed", "changed"]),
+        (["RECOVERING", "STARTING", "READY"], ["lost", "changed", "recovered"]),
         (["UNAVAILABLE"], ["changed"]),
     ],
 )
@@ -110,6 +111,24 @@ async def test_a_card_that_vanishes_is_lost_and_one_that_appears_is_added(
     assert ("recovered", "cuda:0") in await watcher.read(2)
 
 
+async def test_a_card_that_was_away_since_an_earlier_run_recovers(domain: Domain) -> None:
+    await domain.service.inventory.discover()
+    domain.probe.adapters = []
+    domain.workers.set("cuda:0", DeviceState.UNAVAILABLE)
+    domain.service = domain.build()
+    await domain.service.inventory.discover()
+    watcher = Watcher(domain.service.changes.watch("cuda:0"))
+    await watcher.read(2)
+
+    domain.probe.adapters = [card(0, hardware_id="GPU-1")]
+    domain.workers.set("cuda:0", DeviceState.STARTING)
+    await domain.service.inventory.discover()
+    domain.runs.change("cuda:0", DeviceState.READY)
+
+    assert await watcher.read(2) == [("changed", "cuda:0"), ("recovered", "cuda:0")]
+    await watcher.events.aclose()
+
+
 async def test_another_default_changes_both_devices(
     domain: Domain, watch: Callable[..., Watcher]
 ) -> None:
@@ -117,6 +136,24 @@ async def test_another_default_changes_both_devices(
     await watcher.read(3)
 
     await domain.service.inventory.set_default("cpu")
+
+    assert sorted(await watcher.read(2)) == [("changed", "cpu:0"), ("changed", "cuda:0")]
+
+
+async def test_a_default_that_no_disk_takes_holds_and_is_told(
+    domain: Domain, watch: Callable[..., Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = watch()
+    await watcher.read(3)
+    put = domain.facts.put
+
+    def full(key: str, value: bytes) -> None:
+        put(key, value)  # it is known all the same
+        raise ResourceExhausted("The disk is full.", reason=Reason.DISK_FULL)
+
+    monkeypatch.setattr(domain.facts, "put", full)
+    with pytest.raises(ResourceExhausted):
+        await domain.service.inventory.set_default("cpu")
 
     assert sorted(await watcher.read(2)) == [("changed", "cpu:0"), ("changed", "cuda:0")]
 

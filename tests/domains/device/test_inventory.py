@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from domains.device.core import DeviceInventory
 from domains.device.core.machines import AllMachines
 from domains.device.errors import DeviceNotFound, DeviceUnavailable, DiscoveryIncomplete
-from domains.device.types import Adapter, DeviceKind, DeviceState
+from domains.device.types import Adapter, Device, DeviceKind, DeviceState
 from domains.errors import Reason
 from tests.fakes.device import PROCESSOR, FakeProbe, FakeWorkers, card, unusable
 
@@ -94,6 +95,29 @@ async def test_a_caller_that_gives_up_does_not_end_the_discovery_of_others() -> 
     assert len((await patient).devices) == 2
 
 
+async def test_devices_are_known_though_no_worker_can_be_started() -> None:
+    class Failing(FakeWorkers):
+        async def start(self, devices: Sequence[Device]) -> None:
+            raise PermissionError("no folder for workers")
+
+    workers, probe = Failing(), FakeProbe(card(0))
+    for device_id in ("cuda:0", "cpu:0"):
+        workers.set(device_id, DeviceState.UNAVAILABLE, "The device has no worker.")
+    inventory = DeviceInventory(probe, workers)
+
+    report = await inventory.get("cuda:0")
+    listing = await inventory.list()
+
+    assert (report.state, report.explanation) == (
+        DeviceState.UNAVAILABLE,
+        "The device has no worker.",
+    )
+    assert [one.device.device_id for one in listing.devices] == ["cuda:0", "cpu:0"]
+    assert probe.looks == 1
+    with pytest.raises(PermissionError):  # whoever keeps looking hears of it, and logs it
+        await inventory.discover()
+
+
 async def test_close_ends_a_discovery_under_way() -> None:
     probe = FakeProbe(held=True)
     inventory = DeviceInventory(probe, FakeWorkers())
@@ -168,7 +192,9 @@ async def test_only_kinds_without_a_device_are_explained() -> None:
 
 async def test_the_default_is_the_best_device_that_works_and_comes_first() -> None:
     broken = unusable(card(0), "a first computation failed")
-    inventory = DeviceInventory(FakeProbe(broken, card(0, DeviceKind.XPU)), FakeWorkers())
+    workers = FakeWorkers()
+    workers.set("cuda:0", DeviceState.UNAVAILABLE, "The device has no worker.")
+    inventory = DeviceInventory(FakeProbe(broken, card(0, DeviceKind.XPU)), workers)
 
     listing = await inventory.list()
 
@@ -177,6 +203,25 @@ async def test_the_default_is_the_best_device_that_works_and_comes_first() -> No
     assert [r.is_default for r in listing.devices] == [True, False, False]
     assert (await inventory.default()).device_id == "xpu:0"
     assert (await inventory.resolve("")).device_id == "xpu:0"
+
+
+@pytest.mark.parametrize(
+    "seen", [[unusable(card(0), "a first computation failed: CUDA error: out of memory")], []]
+)
+async def test_a_card_that_works_stays_the_default_whatever_a_look_from_outside_finds(
+    seen: list[Adapter],
+) -> None:
+    """Its own worker may have filled it, or a probe have taken too long."""
+    probe, workers = FakeProbe(card(0)), FakeWorkers()
+    inventory = DeviceInventory(probe, workers)
+    await inventory.discover()
+    probe.adapters = seen
+
+    await inventory.discover()
+
+    assert (await inventory.default()).device_id == "cuda:0"
+    workers.set("cuda:0", DeviceState.UNAVAILABLE)
+    assert (await inventory.default()).device_id == "cpu:0"
 
 
 async def test_a_device_found_unusable_says_why_and_is_not_resolved() -> None:

@@ -92,6 +92,7 @@ async def test_every_kind_is_answered_for_and_the_processor_is_always_there(
         ("garbling", "its probe gave an answer that cannot be read"),
         ("empty", "DirectX reports no hardware adapter"),
         ("raising", "DirectX does not answer: Unknown error -2147467259"),
+        ("foreign", "DirectX does not answer: Le périphérique spécifié est introuvable"),
         (
             "unloadable",
             "torch_directml cannot be loaded: libd3d12.so: cannot open shared object file: "
@@ -151,6 +152,13 @@ async def test_what_a_driver_prints_is_no_answer(interpreter: Interpreter) -> No
     assert adapter.total_memory.quality is FigureQuality.UNKNOWN
     assert adapter.total_memory.value is None
     assert "no total" in adapter.total_memory.source
+
+
+async def test_a_name_beyond_ascii_is_told_as_it_is(interpreter: Interpreter) -> None:
+    discovery = await discover(interpreter("foreign_name"))
+
+    (adapter,) = [a for a in discovery.adapters if a.kind is DeviceKind.DIRECT_ML]
+    assert (adapter.name, adapter.vendor) == ("Intel® Graphics", "Intel")
 
 
 async def test_adapters_are_told_with_their_makers(interpreter: Interpreter) -> None:

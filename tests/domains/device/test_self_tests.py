@@ -15,7 +15,7 @@ from domains.session.errors import SessionFailed
 from domains.session.types import SessionKind, SessionState
 from domains.values import ByteFigure
 from tests.domains.device.conftest import Domain
-from tests.fakes.device import card
+from tests.fakes.device import PROCESSOR, card
 from tests.fakes.device_runs import facts
 
 
@@ -63,6 +63,20 @@ async def test_a_refresh_measures_again(domain: Domain) -> None:
     assert fresh.facts.problems == ("float16 gives wrong results.",)
     assert kept == fresh
     assert domain.runs.tests == 2
+
+
+async def test_a_twin_in_another_machine_is_measured_by_itself(domain: Domain) -> None:
+    """Processors have no identity but their name, and many machines have the same."""
+    there = msgspec.structs.replace(PROCESSOR, node="node-a")
+    domain.probe.adapters = [there, msgspec.structs.replace(there, node="node-b")]
+    names = ("cpu:0", "ray:node-a:cpu:0", "ray:node-b:cpu:0")
+    for problem in names:
+        domain.runs.problem = problem
+        await domain.service.self_tests.capabilities(problem)
+
+    found = [await domain.service.self_tests.capabilities(name) for name in names]
+
+    assert [each.facts.problems for each in found] == [(name,) for name in names]
 
 
 @pytest.mark.parametrize("changed", ["driver_version", "runtime_version", "worker"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from domains.device.backends.torch_gauge import (
 from domains.device.errors import DeviceLost
 from domains.device.jobs import AttentionBackend, SelfTestFacts, SelfTestJob
 from domains.device.types import LoadedComponent
-from domains.errors import Cancelled, Reason
+from domains.errors import Cancelled, Reason, ResourceExhausted
+from domains.inference.backends.room import check_possible
 from domains.session.types import Phase, PhaseStarted
 from domains.values import ByteFigure, FigureQuality, TensorDataType
 from tests.fakes.jobs import Listener
@@ -238,6 +240,22 @@ class CountingDriver:
     memory_allocated = memory_reserved = memory_stats = max_memory_allocated
 
 
+class BuiltInDriver(CountingDriver):
+    """What torch.xpu tells of an adapter within a processor: all memory, not what is free."""
+
+    def mem_get_info(self, device: torch.device) -> tuple[int, int]:
+        raise RuntimeError(
+            "The device (Intel(R) Arc(TM) Graphics) doesn't support querying the available "
+            "free memory. You can file an issue at ..."
+        )
+
+    def get_device_properties(self, device: torch.device) -> SimpleNamespace:
+        return SimpleNamespace(total_memory=90)
+
+    def max_memory_allocated(self, device: torch.device) -> int:
+        return 15
+
+
 class UnifiedDriver:
     """What torch.mps tells."""
 
@@ -259,12 +277,39 @@ def test_what_an_allocator_keeps_unused_can_be_had(
     assert obtainable_bytes(torch.device("cuda:0")) == 70 + 20 - 10
 
 
+def test_a_driver_that_does_not_tell_what_is_free_keeps_nothing_from_going_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapter = torch.device("xpu:0")
+    for module in (torch_gauge, selftest):
+        monkeypatch.setattr(module, "backend_of", lambda _: BuiltInDriver())
+    assert obtainable_bytes(adapter) is None
+    check_possible(90, adapter)
+    with pytest.raises(ResourceExhausted) as refused:
+        check_possible(91, adapter)
+    assert refused.value.reason is Reason.DEVICE_OUT_OF_MEMORY
+    assert SelfTest(adapter)._largest().quality is FigureQuality.UNKNOWN
+
+
+def test_a_driver_in_trouble_is_not_taken_for_one_that_does_not_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken(Driver):
+        def mem_get_info(self, device: torch.device) -> tuple[int, int]:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch_gauge, "backend_of", lambda _: Broken())
+    with pytest.raises(RuntimeError, match="launch failure"):
+        obtainable_bytes(torch.device("cuda:0"))
+
+
 @pytest.mark.parametrize(
     ("driver", "values"),
     [
         (Driver(), (100, 70, 10, 20, 15, 5)),
         (CountingDriver(), (100, 70, 10, 20, 15, 5)),
         (CountingDriver(used=False), (100, 70, 0, 0, 0, 0)),
+        (BuiltInDriver(), (90, None, 10, 20, 15, 5)),
         (UnifiedDriver(), (100, 70, 25, 30, None, None)),
         (object(), (None, None, None, None, None, None)),
     ],

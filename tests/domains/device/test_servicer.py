@@ -200,6 +200,12 @@ async def test_status_leaves_out_what_the_platform_does_not_tell(
     assert answer.loaded_model_id == "emoji"
     assert answer.profile == device_info_pb2.OPTIMIZATION_PROFILE_BALANCED
 
+    domain.workers.statuses["cuda:0"] = WorkerStatus(
+        DeviceState.QUARANTINED, restart_count=2, resident_bytes=1000
+    )
+    ended = await stub.GetDeviceStatus(device_pb2.GetDeviceStatusRequest(device_id="cuda:0"))
+    assert not ended.worker.resident_memory.HasField("value_bytes")
+
 
 async def test_watching_tells_devices_then_changes_then_heartbeats(
     stub: Stub, domain: Domain

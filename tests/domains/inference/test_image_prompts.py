@@ -21,7 +21,7 @@ from domains.inference.types import (
     SecondPass,
 )
 from domains.model.types import Architecture, ModelType
-from domains.picture.types import OWN_SIZE, Canvas, InputImage, PictureFile, ResizeFit
+from domains.picture.types import GREY, OWN_SIZE, Canvas, InputImage, PictureFile, ResizeFit
 from domains.session.types import Accepted, Completed, Phase
 from tests.domains.inference.conftest import MODEL, Bench, request
 
@@ -109,7 +109,7 @@ async def test_a_mask_is_grey_and_in_each_size_that_is_drawn(
     ]
     (job,) = encoded.pool.works
     (pictures,) = job.image_prompts
-    assert all(each.grey for each in pictures.masks)
+    assert encoded.pictures.controls[1:] == [GREY] * len(sizes)  # as those of ControlNets
     assert len(pictures.masks) == len(sizes)
     for each in job.settings.passes:
         mask = pictures.mask_of(each.size)

@@ -15,6 +15,7 @@ from domains.inference.types import (
     ImagePrompt,
     ImagePromptInput,
     ImageToImage,
+    PromptSyntax,
     SdxlSettings,
 )
 from domains.model.types import ModelType
@@ -98,6 +99,18 @@ async def test_a_blocked_prompt_is_withheld_as_data_and_not_drawn(
     assert bench.pool.works == []
     assert bench.artifacts.adopted == []
     assert BLOCK in [each.action for each in bench.guard.decided]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["a b(ad:1) cat", "a b(a:1.3)d cat", "[b]ad", "(bad)cat", "b(ad:1)(cat)", "(bad:1)cat"],
+)
+async def test_brackets_of_weights_hide_no_word(bench: Bench, prompt: str) -> None:
+    bench.guard.policy = policy(WORDS)
+    await drawn(bench, settings(prompt, prompt_syntax=PromptSyntax.WEIGHTED))
+    assert bench.pool.works == []
+    await drawn(bench, settings("b(ad) cat"))  # which are drawn, where they are no commands
+    assert len(bench.pool.works) == 1
 
 
 async def test_what_is_not_drawn_teaches_nothing_of_the_device(bench: Bench) -> None:

@@ -123,9 +123,16 @@ async def test_regions_of_one_allocation_must_not_overlap(
 async def test_what_is_out_of_range_or_missing_never_starts(system: System) -> None:
     one, small = await system.lend(HOST, 100), await system.lend(HOST, 50)
 
-    for begin, end, length in ((101, 0, 0), (0, 0, 101), (0, 0, 0), (0, 1, 50), (0, 51, 1)):
-        with pytest.raises(OffsetOutOfRange):
+    for begin, end, length, of in (
+        (101, 0, 0, "source"),
+        (0, 0, 101, "source"),
+        (0, 0, 0, "target"),
+        (0, 1, 50, "target"),
+        (0, 51, 1, "target"),
+    ):
+        with pytest.raises(OffsetOutOfRange) as past:
             await run(copy(system, one.allocation_id, small.allocation_id, begin, end, length))
+        assert past.value.metadata["field"] == f"{of}_offset_bytes"
     with pytest.raises(AllocationNotFound):
         await run(copy(system, one.allocation_id, "nobody"))
     with pytest.raises(InvalidMemoryRequest):
@@ -246,6 +253,41 @@ async def test_a_transfer_keeps_id_and_bytes_and_frees_the_old_memory(
     assert system.backed() == 2 * MIB + 5
     assert system.ledger.reserved(target) == 0
     assert bool(system.buffers.pinned) is target.pinned
+
+
+async def test_what_is_not_pinned_any_more_at_the_end_is_not_called_so(
+    system: System,
+) -> None:
+    held = await system.lend(CPU, MIB)
+    system.buffers.gate.clear()
+    wanted = transfer(system, held.allocation_id, Place(pinned=True), verify=False)
+    moving = asyncio.create_task(run(wanted))
+    await system.buffers.begun.wait()
+    assert [device_id for device_id, _ in system.buffers.pinned] == ["cuda:0"]
+
+    system.buffers.lose("cuda:0")
+    system.buffers.gate.set()
+    await moving
+
+    (now,) = system.service.leases.renew(ANN, [held.allocation_id], 60)
+    assert now.place == HOST
+
+
+async def test_what_a_transfer_has_taken_is_counted_once(system: System) -> None:
+    size, whole = 4 * MIB, 16 * MIB
+    held = await system.lend(HOST, size)
+    system.meter.tell("cuda:0", whole, whole)
+    system.buffers.gate.clear()  # its bytes are under way for long
+    moving = asyncio.create_task(run(transfer(system, held.allocation_id, CARD, verify=False)))
+    await system.buffers.begun.wait()
+    system.meter.tell("cuda:0", whole, whole - size)  # its worker tells so at once
+
+    beside = await system.lend(CARD, whole - size)
+
+    assert beside.place == CARD
+    system.buffers.gate.set()
+    await moving
+    assert system.ledger.held("ann", "cuda:0") == whole
 
 
 async def test_a_transfer_to_where_it_is_does_nothing(system: System) -> None:

@@ -11,6 +11,7 @@ from msgspec import structs
 from domains.device.core import DeviceInventory
 from domains.device.errors import DeviceNotFound
 from domains.memory.core import MemoryMonitor
+from domains.memory.core.monitor import MAIN_MEMORY
 from domains.memory.types import Extent, HostMemory, Place
 from domains.values import ByteFigure, FigureQuality
 from tests.fakes.device import FakeProbe, FakeWorkers, card
@@ -135,3 +136,12 @@ async def test_what_an_allocator_keeps_unused_can_be_taken() -> None:
     assert await watched.extent(Place("cuda:0")) == Extent(1000, 650)
     assert await watched.extent(Place("cpu:0")) == await watched.extent(Place())
     assert await watched.extent(Place()) == Extent(1000, 600)
+
+
+async def test_a_device_that_is_not_known_has_not_the_size_of_main_memory() -> None:
+    """As right after a start, when history knows a card that is still looked for."""
+    watched, _ = monitor(FakeProbe(card(0), held=True))
+
+    assert await watched.extent(Place("cuda:0")) == Extent(None, None)
+    assert watched.pool(Place("cuda:0")) == "cuda:0"
+    assert watched.pool(Place("cpu:0")) == watched.pool(Place(pinned=True)) == MAIN_MEMORY

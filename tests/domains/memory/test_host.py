@@ -85,6 +85,23 @@ def test_where_a_process_tells_no_parts_all_that_is_resident_counts(
     assert used.source.startswith("psutil.Process().memory_info().rss")
 
 
+def test_a_system_that_does_not_tell_its_swap_tells_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> None:
+        raise RuntimeError(
+            "PdhAddEnglishCounterW failed. Performance counters may be disabled."
+        )
+
+    monkeypatch.setattr(psutil, "swap_memory", refuse)
+
+    memory = HostMemoryMeter(limits=list).read()
+
+    assert memory.available.value
+    assert memory.swap_total.quality is memory.swap_used.quality is FigureQuality.UNKNOWN
+    assert memory.swap_total.source
+
+
 def test_a_tight_limit_stands_for_the_machine() -> None:
     limit = MemoryLimit(2 << 20, 1 << 20, "cgroup memory.max", "cgroup used")
 

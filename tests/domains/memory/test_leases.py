@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from domains.clients import Caller
 from domains.device.errors import DeviceNotFound, DeviceUnavailable
@@ -22,11 +23,13 @@ from domains.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from domains.memory.core import leases
 from domains.memory.errors import (
     AllocationBusy,
     AllocationNotFound,
     AllocationRequestReused,
     InvalidMemoryRequest,
+    MemoryElsewhere,
     OutOfMemory,
     PinningUnsupported,
     QuotaExceeded,
@@ -202,7 +205,7 @@ async def test_what_is_being_copied_is_neither_freed_nor_expired(system: System)
 
 @asynccontextmanager
 async def sweeping(system: System) -> AsyncIterator[None]:
-    """Every lease expires; a sweep is at the first one, a card's, until the block ends."""
+    """Every lease expires; a sweep of a card is at the first one there until the block ends."""
     free = system.buffers.free
     began, goes_on = asyncio.Event(), asyncio.Event()
 
@@ -222,7 +225,7 @@ async def sweeping(system: System) -> AsyncIterator[None]:
 
 
 async def test_what_is_renewed_while_others_are_swept_stays(system: System) -> None:
-    _, other = await system.lend(CARD), await system.lend(HOST)
+    _, other = await system.lend(CARD), await system.lend(CARD)
     async with sweeping(system):
         renewed = system.service.leases.renew(ANN, [other.allocation_id], 60)
 
@@ -231,7 +234,7 @@ async def test_what_is_renewed_while_others_are_swept_stays(system: System) -> N
 
 
 async def test_what_is_copied_while_others_are_swept_stays(system: System) -> None:
-    _, one, other = [await system.lend(place) for place in (CARD, HOST, HOST)]
+    _, one, other = [await system.lend(place) for place in (CARD, CARD, CARD)]
     async with AsyncExitStack() as copy:
         async with sweeping(system):
             await copy.enter_async_context(
@@ -241,12 +244,41 @@ async def test_what_is_copied_while_others_are_swept_stays(system: System) -> No
 
 
 async def test_what_is_freed_while_others_are_swept_ends_no_sweep(system: System) -> None:
-    _, one, _ = [await system.lend(place) for place in (CARD, HOST, HOST)]
+    _, one, _ = [await system.lend(place) for place in (CARD, CARD, HOST)]
     async with sweeping(system):
-        await system.service.leases.delete(ANN, one.allocation_id)
+        deleting = asyncio.create_task(system.service.leases.delete(ANN, one.allocation_id))
+        await asyncio.sleep(0)
+    await deleting
 
     assert system.ledger.all() == []
     assert system.backed() == 0
+
+
+async def test_a_worker_that_does_not_answer_keeps_no_other_place_from_being_swept(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, free = asyncio.Event(), system.buffers.free
+
+    async def slow(device_id: str, buffer_id: str) -> int:
+        await answers.wait()
+        return await free(device_id, buffer_id)
+
+    monkeypatch.setattr(leases, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(system.buffers, "free", slow)
+    sweep = system.service.leases.sweep  # one after another, as the server calls it
+    for place in (CARD, HOST):
+        await system.lend(place)
+    async with asyncio.timeout(30):
+        system.time.move(100)
+        await sweep()
+        await system.lend(HOST)
+        system.time.move(100)
+        while system.segments.leased_bytes():
+            await sweep()
+        assert system.buffers.held("cuda:0") == MIB
+        answers.set()
+        while system.buffers.held("cuda:0"):
+            await sweep()
 
 
 async def test_what_cannot_be_freed_keeps_no_others_from_it(
@@ -423,6 +455,17 @@ async def test_a_dead_worker_takes_its_allocations_along(system: System) -> None
     ]
 
 
+async def test_memory_is_pinned_for_a_card_that_works_though_it_looks_full(
+    system: System,
+) -> None:
+    system.probe.adapters = [unusable(card(0), "a first computation failed: out of memory")]
+    await system.inventory.discover()
+
+    await system.lend(PINNED)
+
+    assert [device_id for device_id, _ in system.buffers.pinned] == ["cuda:0"]
+
+
 async def test_pinned_memory_is_pinned_and_its_unpinning_is_told(system: System) -> None:
     one = await system.lend(PINNED)
     lease = system.ledger.get(ANN, one.allocation_id)
@@ -487,6 +530,32 @@ async def test_pages_list_the_callers_allocations_oldest_first(system: System) -
         assert broken.value.reason is Reason.PAGE_TOKEN_INVALID
     with pytest.raises(DeviceNotFound):
         await listed(ANN, Place("mps:3"), page_size=0, page_token="")
+
+
+async def test_for_memory_of_another_machine_nothing_is_evicted(system: System) -> None:
+    system.probe.adapters.append(replace_fields(card(0), node="node-a"))
+    await system.inventory.discover()
+    there = Place("ray:node-a:cuda:0")
+    system.meter.tell(there.device_id, 1000, 100)
+    system.models.hold(there.device_id, "idle", 500, used=system.time.moment)
+
+    with pytest.raises(MemoryElsewhere) as refused:
+        await system.lend(there, 400)
+
+    assert refused.value.reason is Reason.DEVICE_UNSUPPORTED
+    assert system.models.released == []
+
+
+async def test_what_lies_on_a_device_that_is_lost_can_be_asked(system: System) -> None:
+    await system.lend(CARD)
+    system.buffers.lose("cuda:0")
+    system.probe.adapters = []
+    system.workers.set("cuda:0", DeviceState.LOST, "It was pulled.")
+    await system.inventory.discover()
+
+    page = await system.service.leases.list(ANN, CARD, page_size=0, page_token="")
+
+    assert page.items == ()
 
 
 async def test_a_list_shows_what_its_caller_may_see_and_of_whom_it_is_asked(

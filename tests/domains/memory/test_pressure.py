@@ -22,7 +22,7 @@ def test_the_table_states_every_level_in_order() -> None:
         (HIGH, 0.90, 0.85),
         (CRITICAL, 0.95, 0.90),
     ]
-    assert [len(threshold.reactions) for threshold in TABLE] == [0, 1, 2, 3]
+    assert [len(threshold.reactions) for threshold in TABLE] == [0, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,14 @@ def test_failures_ask_for_tiles_unless_it_tiles_already() -> None:
     assert kinds(replace(failed, history=replace(failed.history, holders=leases))) == []
 
 
+def test_no_more_is_advised_than_an_answer_has_and_what_gains_most_is() -> None:
+    held = tuple(part(f"model-{k}", size=k * GIB, unused=700) for k in range(1, 41))
+    found = recommend([used(replace(FACTS, models=held), 0.85)])
+    assert [advice.evidence["model_id"] for advice in found] == [
+        f"model-{k}" for k in range(40, 8, -1)
+    ]
+
+
 def test_pieces_ask_for_defragmentation() -> None:
     torn = replace(FACTS, history=replace(CALM, fragmentation_p95=0.4))
     (advice,) = recommend([torn])

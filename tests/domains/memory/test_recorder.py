@@ -73,7 +73,7 @@ async def test_analytics_refuse_what_is_out_of_range(
 async def test_sessions_that_memory_failed_are_counted_once(
     system: System, recorder: MemoryRecorder
 ) -> None:
-    watch = ExhaustionWatch(system.sessions, recorder)
+    watch = ExhaustionWatch(system.sessions, recorder, since=system.time.moment)
 
     async def fail(error: DomainError) -> None:
         async def work(session: object) -> None:
@@ -93,6 +93,12 @@ async def test_sessions_that_memory_failed_are_counted_once(
     system.time.move(1)
     counts = {one.place: one.out_of_memory_count for one in await recorder.analytics()}
     assert counts == {CARD: 1, HOST: 1}
+
+    # A server that is started later has those sessions still.
+    ExhaustionWatch(system.sessions, recorder, since=system.time.moment).look()
+    system.time.move(1)
+    again = await recorder.analytics()
+    assert {one.place: one.out_of_memory_count for one in again} == counts
 
 
 async def test_advice_is_about_what_was_measured(

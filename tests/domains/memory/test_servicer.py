@@ -107,14 +107,15 @@ async def test_pressure_comes_with_its_thresholds(stub: Stub, system: System) ->
     assert card.level == memory_pb2.PRESSURE_LEVEL_CRITICAL
     assert card.used_share == pytest.approx(0.96)
     assert [round(t.enter_share, 2) for t in told.thresholds] == [0, 0.8, 0.9, 0.95]
+    evict = memory_pb2.PRESSURE_REACTION_EVICT_CACHED
     unload = memory_pb2.PRESSURE_REACTION_UNLOAD_IDLE
     refuse = memory_pb2.PRESSURE_REACTION_REFUSE_ALLOCATIONS
     refuse_work = memory_pb2.PRESSURE_REACTION_REFUSE_WORK
     assert [list(threshold.reactions) for threshold in told.thresholds] == [
         [],
-        [unload],
-        [unload, refuse],
-        [unload, refuse, refuse_work],
+        [evict, unload],
+        [evict, unload, refuse],
+        [evict, unload, refuse, refuse_work],
     ]
 
 

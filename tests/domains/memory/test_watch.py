@@ -12,7 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from domains.device.errors import DeviceNotFound
+from domains.device.types import DeviceState
 from domains.errors import Reason
+from domains.memory.core import reactions
 from domains.memory.errors import InvalidMemoryRequest, WorkRefused
 from domains.memory.types import Heartbeat, MemoryStatus, Place, Pressure, PressureLevel
 from domains.session.core.plan import SessionRequest
@@ -89,6 +91,36 @@ async def test_a_stream_begins_with_pressure_and_goes_on_with_figures(system: Sy
 
     assert [type(item) for item in items] == [Pressure, Pressure, MemoryStatus, MemoryStatus]
     (status,) = [item for item in items if isinstance(item, MemoryStatus)][:1]
+    assert [memory.device_id for memory in status.devices] == ["cuda:0"]
+
+
+async def test_a_change_while_the_beginning_is_told_is_told_after_it(system: System) -> None:
+    async with aclosing(system.service.watch.stream("gpu", pressure_only=True)) as stream:
+        await take(stream, 1)
+        system.meter.tell("cuda:0", 100, 1)
+        await system.service.watch.sample()
+
+        told = await take(stream, 2)
+
+    assert [(p.place, p.level) for p in told if isinstance(p, Pressure)] == [
+        (CARD, NORMAL),
+        (CARD, CRITICAL),
+    ]
+
+
+async def test_a_watch_stays_with_its_device_when_the_alias_means_another_one(
+    system: System,
+) -> None:
+    async with aclosing(system.service.watch.stream("gpu", interval=0.1)) as stream:
+        await take(stream, 3)
+        system.probe.adapters = system.probe.adapters[1:]
+        system.workers.set("cuda:0", DeviceState.LOST, "It was pulled.")
+        await system.inventory.discover()
+        assert (await system.inventory.resolve("gpu")).device_id == "cuda:1"
+
+        (status,) = await take(stream, 1)
+
+    assert isinstance(status, MemoryStatus)
     assert [memory.device_id for memory in status.devices] == ["cuda:0"]
 
 
@@ -286,6 +318,27 @@ async def test_a_worker_that_cannot_answer_is_asked_again_later(system: System) 
     system.models.busy = False
 
     assert await system.reactions.relieve() == ("oldest", "older", "fresh")
+
+
+async def test_a_worker_that_draws_for_long_keeps_no_other_memory_from_relief(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactions, "_PATIENCE_SECONDS", 0.01)
+    hold_three(system)
+    for device_id in ("cuda:0", "cuda:1"):
+        system.meter.tell(device_id, 100, 15)
+    await system.service.watch.sample()
+    drawing = system.models.drawing["cuda:0"] = asyncio.Event()
+    relieve = system.reactions.relieve
+
+    async with asyncio.timeout(10):
+        assert await relieve() == ("elsewhere",)
+        used = system.time.moment - timedelta(hours=1)
+        system.models.hold("cuda:1", "another", 10, used=used)
+        assert await relieve() == ("another",)
+        drawing.set()
+        await asyncio.sleep(0.01)
+        assert [await relieve() for _ in range(3)] == [("oldest",), ("older",), ()]
 
 
 async def test_critical_refuses_new_work_there_and_takes_what_frees(system: System) -> None:

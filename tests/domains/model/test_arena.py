@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from domains.model.backends.arena import Arena, ArenaUnavailable, open_arena
+from domains.limits import LIMITS
+from domains.model.backends.arena import Arena, ArenaUnavailable, arena_bytes, open_arena
 
 SIZE = 1 << 38
 PAGE = 4096
@@ -80,6 +81,26 @@ def test_there_is_nothing_to_open_when_its_process_is_gone() -> None:
 def test_a_view_of_more_than_there_is_is_refused(arena: Arena) -> None:
     with pytest.raises(ValueError, match="smaller"):
         open_arena(arena.name, SIZE + PAGE)
+
+
+def test_there_is_one_for_the_largest_budget_that_may_be_asked_for() -> None:
+    most = LIMITS["SetCacheBudgetRequest.budget_bytes"].maximum
+    assert most is not None
+
+    made = Arena(arena_bytes(int(most), 1 << 34))
+
+    assert made.size >= 1 << 34
+    made.close()
+
+
+def test_where_addresses_cost_memory_there_are_no_more_of_them_than_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+
+    assert arena_bytes(1 << 50, 1 << 34) == 1 << 34
+    assert arena_bytes(1 << 30, 1 << 34) == 1 << 30
+    assert arena_bytes(1 << 30, 0) == 1 << 30  # nobody knows how much there is
 
 
 def test_a_system_without_such_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

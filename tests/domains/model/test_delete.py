@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import shutil
@@ -166,6 +167,41 @@ async def test_a_deletion_that_breaks_off_leaves_no_half_model(
 
     assert within(root / "sub") == []
     assert (root / ".deviceops-deleted-mine").exists()
+
+
+async def test_a_model_whose_folder_may_not_be_written_stays_whole(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for who is no administrator, whatever user runs the tests."""
+    catalogue = Catalogue(root)
+    await catalogue.ids()
+    closed = root / "sub" / "emoji" / "unet"
+    before = within(closed)
+
+    def access(path: Path, how: int) -> bool:
+        return Path(path) != closed
+
+    monkeypatch.setattr(removal.os, "access", access)
+    refused = await catalogue.refusal(catalogue.upkeep.delete("emoji"))
+
+    assert refused.reason is Reason.PATH_OUTSIDE_ROOT
+    assert set(catalogue.contents.now()) == {"ink", "emoji"}
+    assert within(closed) == before
+
+
+async def test_what_is_gone_is_not_told_as_read_only(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue(root)
+    await catalogue.ids()
+
+    def forbidden(path: Path, **how: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(removal.shutil, "rmtree", forbidden)
+    refused = await catalogue.refusal(catalogue.upkeep.delete("emoji"))
+    assert refused.reason is Reason.STORAGE_UNAVAILABLE
+    assert set(catalogue.contents.now()) == {"ink"}
 
 
 async def test_what_is_left_in_a_read_only_root_stays(root: Path) -> None:

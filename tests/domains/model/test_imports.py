@@ -55,6 +55,7 @@ class System:
         sha256 = hashlib.sha256(content).hexdigest()
         path = self.made / f"{sha256}.upload"
         await asyncio.to_thread(path.write_bytes, content)
+        path.chmod(0o600)  # as all that is uploaded or drawn
         return (await self.artifacts.adopt(path, sha256, owner)).artifact_id
 
     async def folder(self, source: Path) -> tuple[ImportedFile, ...]:
@@ -175,6 +176,8 @@ async def test_a_folder_becomes_a_usable_model(
         ours, theirs = system.root / "brought" / file.relative_path, DEMO / file.relative_path
         assert ours.read_bytes() == theirs.read_bytes()
         assert (ours.stat().st_nlink > 1) is links
+        if os.name == "posix":  # whoever may read the models may read these
+            assert ours.stat().st_mode & 0o777 == ours.parent.stat().st_mode & 0o666
 
 
 async def test_a_network_with_its_configuration_is_named_by_its_folder(

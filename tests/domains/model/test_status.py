@@ -36,6 +36,8 @@ class Moving:
         self.present = {*CARDS}
         self.holds = dict.fromkeys(CARDS, "")
         self.changes_left = 0
+        self.why = ""  # a look from outside finds them unfit
+        self.ready: set[str] = set()  # and their workers work all the same
 
     def change(self) -> None:
         card = self.random.choice(CARDS)
@@ -49,10 +51,13 @@ class Moving:
     def devices(self) -> Sequence[Device]:
         unknown = ByteFigure.unknown("a fake")
         return [
-            Device(card, DeviceKind.CUDA, card, "", card, unknown)
+            Device(card, DeviceKind.CUDA, card, "", card, unknown, explanation=self.why)
             for card in CARDS
             if card in self.present
         ]
+
+    def works(self, device: Device) -> bool:
+        return not self.why or device.device_id in self.ready
 
     def held(self) -> tuple[HeldComponent, ...]:
         now, size = datetime.now(UTC), ByteFigure.measured(GIB, "a fake")
@@ -129,3 +134,12 @@ async def test_a_machine_that_never_rests_is_told_all_the_same() -> None:
             <= {one.device_id for one in told.estimates}
             == moving.present
         )
+
+
+async def test_a_card_that_works_is_estimated_whatever_a_look_from_outside_finds() -> None:
+    moving = Moving(1)
+    moving.why, moving.ready = "a first computation failed: out of memory", {"cuda:1"}
+
+    told = await statuses_of(moving).status("ink")
+
+    assert [one.device_id for one in told.estimates] == ["cuda:1"]

@@ -58,6 +58,13 @@ async def test_what_is_said_of_a_model_is_kept_beside_it(root: Path, model_id: s
     assert (await catalogue.models.get(model_id)).description == before.description
 
 
+async def test_the_first_that_is_said_of_a_model_is_no_trouble(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await Catalogue(root).say("ink", "name", name="New")
+    assert caplog.records == []
+
+
 async def test_a_change_of_what_is_said_is_told(root: Path) -> None:
     catalogue = Catalogue(root)
     await catalogue.ids()

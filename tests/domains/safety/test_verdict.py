@@ -143,8 +143,9 @@ def test_without_a_policy_nothing_is_done(failed: bool) -> None:
 def test_a_prompts_words_are_a_category() -> None:
     rule = SafetyRule("words", 0.5, SafetyAction.BLOCK, SafetySubject.PROMPT)
     policy = SafetyPolicy("p", 1, rules=(rule,), prompt_words=("apple",))
-    found = prompt_verdict("a red ＡＰＰＬＥ", policy)
+    found = prompt_verdict(policy, "a red ＡＰＰＬＥ")
     (told,) = found.scores
     assert (told.category, told.score, told.classifier) == ("words", 1.0, PROMPT_WORDS)
     assert (found.action, found.subject) == (SafetyAction.BLOCK, SafetySubject.PROMPT)
-    assert prompt_verdict("a red pear", policy).action is SafetyAction.ALLOW
+    assert prompt_verdict(policy, "a red pear").action is SafetyAction.ALLOW
+    assert prompt_verdict(policy, "pear", "apple").action is SafetyAction.BLOCK

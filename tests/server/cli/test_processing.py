@@ -40,6 +40,20 @@ def test_the_format_is_that_of_the_outputs_ending(
     assert "--format png does not fit --output d.jpg" in wrong.stderr
 
 
+def test_tiles_may_be_so_small_that_they_need_another_overlap(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    scripted.on_generate = lambda request, context: whole(png())
+
+    for options in ((), ("--overlap", "0"), ("--overlap", "8")):
+        against("upscale", "0" * 64, "-o", tmp_path, "--tile", "32", *options)
+
+    steps = [request.steps[0].upscale for request in scripted.requests]
+    assert [step.tile_pixels for step in steps] == [32] * 3
+    assert [step.HasField("tile_overlap_pixels") for step in steps] == [False, True, True]
+    assert [step.tile_overlap_pixels for step in steps] == [0, 0, 8]
+
+
 def _but_for_wrong_ones(request: Any, context: Any) -> Iterator[Any]:
     if request.image.inline == b"wrong":
         refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "Is no picture.", "IMAGE_UNREADABLE")

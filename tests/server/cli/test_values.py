@@ -275,6 +275,16 @@ def test_a_folder_named_like_a_picture_is_a_folder(tmp_path: Path) -> None:
     assert name_for(result(png()), folder, 1).parent == folder
 
 
+def test_a_picture_that_was_not_drawn_is_called_by_what_it_is() -> None:
+    picture = result(png())
+    picture.ClearField("seed")
+    number = picture.artifact_id[:12]
+
+    assert name_for(picture, Path("out"), 1) == Path(f"out/picture-{number}.png")
+    assert name_for(picture, Path("out"), 1, "control") == Path(f"out/control-{number}.png")
+    assert name_for(result(png()), Path("out"), 1) == Path(f"out/7-{number}.png")
+
+
 def test_a_file_of_another_format_than_its_name_says_gets_its_own_ending() -> None:
     """What decides the format may be a stored workflow, or the server."""
     picture = result(png())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import signal
@@ -10,7 +11,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,8 +29,9 @@ from domains.session.types import ImageResult
 from domains.values import ModelPlace, OutputSettings
 from server.worker.cluster import cargo, carrier, node_worker
 from server.worker.cluster.carrier import Carrier
-from server.worker.cluster.joining import NodeGone
+from server.worker.cluster.joining import FailedThere, NodeGone, answer_of
 from server.worker.cluster.node_worker import NodeWorker
+from server.worker.cluster.same_models import SameModels
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkPair, connect
 from server.worker.link.exits import EXIT_CANNOT_START
@@ -46,7 +50,23 @@ class HereActor:
         """See `joining.Actor`."""
         if self.gone.is_set():
             raise NodeGone("Its node does not answer.")
-        return getattr(self.worker, method)(*arguments)
+        try:
+            return getattr(self.worker, method)(*arguments)
+        except Exception as error:
+            raise FailedThere(f"It failed there ({type(error).__name__}).") from error
+
+
+def record_of(pair: LinkPair, spool: Path) -> StartRecord:
+    """What a carrier of this process is started with."""
+    return StartRecord(
+        address=f"descriptor:{os.dup(pair.descriptors[0])}",
+        key=pair.key,
+        device_id="ray:node-a:cpu:0",
+        torch_device="cpu",
+        spool_dir=spool,
+        log_level="info",
+        parent_process_id=os.getpid(),
+    )
 
 
 class Front:
@@ -57,15 +77,7 @@ class Front:
         self.actor = HereActor()
         self._pair = LinkPair()
         self._threads = ThreadPoolExecutor(2)
-        record = StartRecord(
-            address=f"descriptor:{os.dup(self._pair.descriptors[0])}",
-            key=self._pair.key,
-            device_id="ray:node-a:cpu:0",
-            torch_device="cpu",
-            spool_dir=spool,
-            log_level="info",
-            parent_process_id=os.getpid(),
-        )
+        record = record_of(self._pair, spool)
         self.code: Future[int] = self._threads.submit(self._carry, record)
         self.link = self._pair.accept()
         self._pair.hand_over()
@@ -98,7 +110,7 @@ class Front:
         self.link.close()
         self._pair.close()
         for thread in threading.enumerate():
-            if thread.name == "orders":
+            if thread.name in ("orders", "runs"):
                 thread.join(20)
                 assert not thread.is_alive()
 
@@ -212,6 +224,34 @@ def test_a_run_whose_models_are_read_for_long_is_at_work(
         pass
 
 
+def test_a_memory_order_waits_for_no_model_to_be_read(
+    front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would else be taken for one that is never answered."""
+    read = threading.Event()
+    monkeypatch.setattr(SameModels, "check", lambda *_: read.wait(20))
+    front.order(work())
+    front.link.send(encode(frames.MemoryOrder(1, frames.ReleaseCached())))
+    try:
+        assert isinstance(front.heard(), frames.MemoryAnswer)
+    finally:
+        read.set()
+    while not isinstance(front.heard(), frames.Done):
+        pass
+
+
+def test_a_cancel_comes_after_its_run(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker hears of no run that it has not."""
+    read = threading.Event()
+    monkeypatch.setattr(SameModels, "check", lambda *_: read.wait(20))
+    front.order(work("slowly"))
+    front.link.send(encode(frames.Cancel("session")))
+    read.set()
+    while not isinstance(said := front.heard(), frames.Failed):
+        assert isinstance(said, frames.Progress)
+    assert said.failure.reason is Reason.CANCELLED_BY_CLIENT
+
+
 def test_files_that_go_with_work_are_brought_and_forgotten(
     front: Front, tmp_path: Path
 ) -> None:
@@ -226,6 +266,92 @@ def test_files_that_go_with_work_are_brought_and_forgotten(
     while not isinstance(front.heard(), frames.Done):
         pass
     assert front.actor.call("keep_only", [digest], patience=1) == []
+
+
+def test_a_disk_that_is_full_there_fails_the_run_alone(
+    front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "pixels"
+    path.write_bytes(bytes(256 * 320 * 3))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    job = replace(work(), picture=PreparedPicture(path, 256, 320, digest))
+    with monkeypatch.context() as patch:
+        patch.setattr(front.actor.worker, "put", full)
+        front.order(job)
+        failed = front.heard()
+    assert isinstance(failed, frames.Failed)
+    assert failed.failure.reason is Reason.DISK_FULL
+    assert failed.failure.metadata == {"node": "node-a"}
+    assert failed.failure.message.startswith("On node node-a: ")
+    front.order(job)
+    while not isinstance(front.heard(), frames.Done):
+        pass
+
+
+def test_a_worker_that_cannot_be_started_there_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    actor = HereActor()
+    monkeypatch.setattr(actor.worker, "start", full)
+    cluster = SimpleNamespace(actor=lambda *_: actor)
+    monkeypatch.setattr(carrier, "joined", lambda _: contextlib.nullcontext(cluster))
+    pair = LinkPair()
+    record = record_of(pair, tmp_path)
+    with ThreadPoolExecutor(1) as threads:
+        code = threads.submit(
+            lambda: carrier._carry(
+                connect(record.address, record.key), record, "head", "node-a"
+            )
+        )
+        link = pair.accept()
+        pair.hand_over()
+        said = frames.decode_from_worker(link.receive())
+        assert code.result(20) == EXIT_CANNOT_START
+    link.close()
+    pair.close()
+    assert isinstance(said, frames.CannotStart)
+    assert said.failure.reason is Reason.DISK_FULL
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_an_error_of_a_node_is_not_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a cluster: as Ray raises what a task has raised, and what has ended one."""
+    import ray
+    from ray.exceptions import ActorDiedError, RayTaskError
+
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    raised: list[Exception] = [
+        RayTaskError("put", "a traceback", full, "node", 1, "127.0.0.1").as_instanceof_cause(),
+        ActorDiedError(),
+    ]
+
+    def get(*_: object, timeout: float) -> None:
+        raise raised.pop(0)
+
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(FailedThere) as failed:
+        answer_of(None, 1.0)
+    assert failed.value.__cause__ is full
+    with pytest.raises(NodeGone):
+        answer_of(None, 1.0)
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_a_worker_has_as_many_threads_as_its_node_was_started_with(
+    monkeypatch: pytest.MonkeyPatch, chosen: bool
+) -> None:
+    """Ray has its actors use one, unless somebody chose another number."""
+    node = {"OMP_NUM_THREADS": "1"} if chosen else {}
+    process = SimpleNamespace(environ=lambda: node)
+    monkeypatch.setattr(node_worker.psutil, "Process", lambda _: process)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert ("OMP_NUM_THREADS" in node_worker._environment()) is chosen
 
 
 def test_names_lead_nowhere_else(front: Front) -> None:
@@ -256,6 +382,17 @@ def test_what_a_paused_chain_keeps_goes_with_it() -> None:
         assert cargo.kept_files(going_on) == {"paused": Path("/here/paused")}
         moved = cargo.moved(going_on, lambda name: Path("/there") / name)
         assert cargo.paused_files(moved) == {"paused": Path("/there/paused")}
+
+
+def test_every_file_of_a_model_counts(tmp_path: Path) -> None:
+    """A difference in one that is left out would be found by nobody."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for number in range(1_001):
+        (folder / f"{number}").touch()
+    job = replace(work(), place=ModelPlace.of(folder))
+
+    assert len(cargo.model_files(job)) == 1_001
 
 
 def test_every_file_of_a_job_is_found_and_moved() -> None:

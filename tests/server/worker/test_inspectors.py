@@ -13,12 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from msgspec.structs import replace
 
 from domains.codec import encode
 from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted, Unavailable
 from domains.model.jobs import InspectionReport, InspectJob
 from domains.model.views import ValidationDepth
+from domains.provenance.jobs import VerifyJob
+from domains.provenance.types import MarkKeys, Trust
 from domains.session.errors import ShuttingDown
 from domains.session.types import Phase, PhaseStarted
 from domains.values import ModelPlace
@@ -26,7 +27,7 @@ from server.worker.child.limits import limit_to
 from server.worker.front.environment import child_environment
 from server.worker.front.inspectors import InspectorOptions, Inspectors
 from server.worker.link import frames
-from server.worker.link.connection import MAX_FRAME_BYTES, offer_link
+from server.worker.link.connection import offer_link
 from server.worker.link.exits import EXIT_OK
 from server.worker.link.start_record import InspectorRecord
 from tests.domains.model.disk import write_safetensors
@@ -46,7 +47,10 @@ def job(folder: Path) -> InspectJob:
 
 
 async def outcome(
-    inspectors: Inspectors, wanted: InspectJob, *, remaining: float = PATIENCE_SECONDS
+    inspectors: Inspectors,
+    wanted: InspectJob | VerifyJob,
+    *,
+    remaining: float = PATIENCE_SECONDS,
 ) -> InspectionReport:
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
@@ -124,6 +128,16 @@ def test_where_memory_cannot_be_bounded_the_rest_is(
     assert (resource.RLIMIT_AS in bounded) is memory
 
 
+async def test_a_job_too_large_for_the_link_is_refused_at_once(tmp_path: Path) -> None:
+    """Whom an operator trusts may fill more than a frame."""
+    large = VerifyJob(tmp_path / "a.png", Trust("x" * (1 << 20)), MarkKeys())
+    with pytest.raises(ResourceExhausted) as refused:
+        await outcome(Inspectors(InspectorOptions(hang_seconds=4.0)), large)
+
+    assert refused.value.reason is Reason.MESSAGE_TOO_LARGE
+    assert not children()
+
+
 async def test_its_time_is_bounded(tmp_path: Path) -> None:
     inspectors = Inspectors(InspectorOptions(command=unruly("hang")))
     with pytest.raises(DeadlineExceeded):
@@ -189,12 +203,17 @@ async def test_stopping_ends_what_runs_and_takes_nothing_more(tmp_path: Path) ->
     assert not children()
 
 
-async def test_a_job_that_cannot_be_handed_over_ends_at_once(tmp_path: Path) -> None:
-    wanted = replace(job(tmp_path), model_id="m" * (MAX_FRAME_BYTES + 1))
-    with pytest.raises(DomainError) as failed:
-        await outcome(Inspectors(InspectorOptions()), wanted)
+async def test_an_error_of_who_listens_to_one_ends_its_job_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lack(frame: bytes) -> frames.FromWorker:
+        raise MemoryError
 
-    assert failed.value.reason is Reason.INTERNAL
+    monkeypatch.setattr(frames, "decode_from_worker", lack)
+    with pytest.raises(ResourceExhausted) as failed:
+        await outcome(Inspectors(InspectorOptions()), job(tmp_path))
+
+    assert failed.value.reason is Reason.HOST_OUT_OF_MEMORY
     assert not children()
 
 

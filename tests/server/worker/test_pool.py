@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from domains.session.errors import DeviceOutOfUse, ShuttingDown
 from server.worker.front.environment import child_environment
 from server.worker.front.pool import WorkerOptions
 from server.worker.front.restart import RestartRules
+from server.worker.front.spool import Spool
 from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import (
     DEVICE,
@@ -237,6 +239,31 @@ async def test_asked_restarts_are_not_held_against_the_device(tmp_path: Path) ->
         for _ in range(3):
             await pool.restart("cpu:0")
         assert pool.status("cpu:0").state is DeviceState.READY
+
+
+async def test_a_restart_asked_while_one_starts_hurries_none_that_dies_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+    folder_of = Spool.folder_of
+
+    def slowly(spool: Spool, device_id: str) -> Path:
+        asked.wait(PATIENCE)
+        return folder_of(spool, device_id)
+
+    monkeypatch.setattr(Spool, "folder_of", slowly)
+    rules = RestartRules(first_delay=0.02, deaths=1)
+    async with running(tmp_path, scripted(), rules=rules) as pool:
+        restart = asyncio.create_task(pool.restart("cpu:0"))
+        await asyncio.sleep(0)
+        asked.set()
+        await restart
+        os.kill(pool.status("cpu:0").process_id, signal.SIGKILL)
+        await until(pool, lambda status: status.state is DeviceState.QUARANTINED)
+        for _ in range(20):  # a worker is started at once, or not at all
+            await asyncio.sleep(0.1)
+            assert pool.status("cpu:0").state is DeviceState.QUARANTINED
+            assert pool.status("cpu:0").restart_count == 0
 
 
 async def test_stopping_lets_a_run_finish_within_the_grace(tmp_path: Path) -> None:

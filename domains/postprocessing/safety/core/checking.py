@@ -148,7 +148,7 @@ class SafetyChecks:
             given = [CategoryScore(name, score, "") for name, score in request.scores.items()]
             verdicts.append(verdict(given, policy, None))
         for prompt in request.prompts:
-            verdicts.append(await asyncio.to_thread(prompt_verdict, prompt, policy))
+            verdicts.append(await asyncio.to_thread(prompt_verdict, policy, prompt))
         for each in verdicts:
             self._decided(session.session_id, each)
         return Outcome(

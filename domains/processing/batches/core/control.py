@@ -166,10 +166,12 @@ class BatchControl:
         await self._means.shelf.accept(items, None)
         for item in items:
             batch.add(item)
-        if seal and not batch.record.sealed:
-            record = structs.replace(batch.record, sealed=True)
-            await self._means.shelf.put_batch(record)
-            batch.record = structs.replace(batch.record, sealed=True)
+        while seal and not batch.record.sealed:
+            before = batch.record
+            sealed = structs.replace(before, sealed=True)
+            await self._means.shelf.put_batch(sealed)
+            if batch.record is before:  # else its run has written another one over this
+                batch.record = sealed
         batch.wake.set()
 
     def _held(self, batch: Batch, works: Sequence[ItemWork]) -> AbstractContextManager[None]:

@@ -1092,7 +1092,8 @@ namespace DeviceOperations.V1 {
     /// <summary>
     /// White is redrawn, black is kept; grey is redrawn from the half on, and blends where the kept
     /// part is copied back. Its own alpha is ignored. Same size as the picture, upright, else
-    /// IMAGE_SIZE_MISMATCH. Absent only with margins: the margins are redrawn.
+    /// IMAGE_SIZE_MISMATCH; FIELD_OUT_OF_RANGE where it is so narrow that its blur leaves nothing to
+    /// redraw. Absent only with margins: the margins are redrawn.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

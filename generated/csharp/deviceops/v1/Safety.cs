@@ -1290,8 +1290,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(66);
     private readonly pbc::RepeatedField<string> promptWords_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Words and patterns that flag a prompt in the category "words", folded by case and form. At
-    /// most 1000 elements. At most 64 characters each.
+    /// Words and patterns that flag a prompt in the category "words", folded by case and form;
+    /// brackets of a weighted prompt hide none. At most 1000 elements. At most 64 characters each.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

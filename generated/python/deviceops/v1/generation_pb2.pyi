@@ -373,7 +373,8 @@ class Inpainting(_message.Message):
     def mask(self) -> _common_pb2.InputImage:
         """White is redrawn, black is kept; grey is redrawn from the half on, and blends where the kept
         part is copied back. Its own alpha is ignored. Same size as the picture, upright, else
-        IMAGE_SIZE_MISMATCH. Absent only with margins: the margins are redrawn.
+        IMAGE_SIZE_MISMATCH; FIELD_OUT_OF_RANGE where it is so narrow that its blur leaves nothing to
+        redraw. Absent only with margins: the margins are redrawn.
         """
 
     @_builtins.property

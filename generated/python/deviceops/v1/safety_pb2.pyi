@@ -208,8 +208,8 @@ class SafetyPolicy(_message.Message):
 
     @_builtins.property
     def prompt_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Words and patterns that flag a prompt in the category "words", folded by case and form. At
-        most 1000 elements. At most 64 characters each.
+        """Words and patterns that flag a prompt in the category "words", folded by case and form;
+        brackets of a weighted prompt hide none. At most 1000 elements. At most 64 characters each.
         """
 
     @_builtins.property

@@ -16,6 +16,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image, ImageDraw, ImageFilter
 from transformers import CLIPTextModel
 
+from domains.errors import InvalidArgument
 from domains.inference.backends.masked_picture import (
     box_around,
     fill_from_surroundings,
@@ -264,6 +265,21 @@ def test_a_grey_mask_is_redrawn_where_it_is_light(redraw, folders, channels):
     asked = {"model_id": f"tiny-{channels}", "model_path": folders[channels], "steps": 2}
     soft, sharp = (redraw(mask=mask, prompt=PROMPT, **asked) for mask in (ramp, hard))
     assert torch.equal(soft.latents[0], sharp.latents[0])
+
+
+@pytest.mark.parametrize(
+    ("width", "blur", "drawn"), [(3, 4, False), (3, 0, False), (9, 0, True), (9, 4, True)]
+)
+def test_a_mask_of_which_blur_and_latents_leave_nothing_is_refused(redraw, width, blur, drawn):
+    line = Image.new("L", (SIDE, SIDE))
+    line.paste(255, (SIDE // 2 + 1, 0, SIDE // 2 + 1 + width, SIDE))
+    start = Inpainting(strength=0.6, mask_blur_pixels=blur)
+    if drawn:
+        redraw(start, line, steps=2)
+        return
+    with pytest.raises(InvalidArgument) as refused:
+        redraw(start, line, steps=2)
+    assert [broken.field for broken in refused.value.violations] == ["inpainting.mask"]
 
 
 def test_along_a_grey_mask_the_old_picture_fades_into_the_new(redraw):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from domains.processing.batches.errors import (
     ItemIdTaken,
 )
 from domains.processing.batches.types import (
+    BatchRecord,
     BatchRequest,
     BatchStatus,
     Computation,
@@ -192,6 +194,38 @@ async def test_too_many_failures_cancel_the_rest(here: Place) -> None:
     found = await ended(here, batch.batch_id)
     assert (found.failed, found.cancelled, found.state) == (2, 2, COMPLETED)
     assert "max_failures is 2" in found.end_reason
+
+
+async def test_a_batch_that_is_sealed_stays_so_where_too_many_fail_meanwhile(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both change its row, and whoever was told that it is sealed finds it so again."""
+    disk, held = here.disks[0], list[Future[None]]()
+    put = disk.put
+
+    def slowly(key: str, body: bytes) -> Future[None]:
+        put(key, body)
+        held.append(Future())
+        if len(held) > 2:
+            held[-1].set_result(None)
+        return held[-1]
+
+    monkeypatch.setattr(disk, "put", slowly)
+    request = batch_of("slow", "fail:9", "", keep_open=True, max_failures=1, max_parallel=1)
+    batch = await begin(here, request)
+    sealing = asyncio.create_task(here.control.add(batch.batch_id, (), MARY, seal=True))
+    await until(lambda: len(held) == 1)
+    here.craft.gate.set()
+    await until(lambda: len(held) == 2)
+    held[0].set_result(None)
+    assert (await sealing).sealed
+    on_disk = decode(BatchRecord, disk.records[batch.batch_id])
+    assert (on_disk.sealed, on_disk.end_reason) == (
+        True,
+        "1 items failed, and max_failures is 1.",
+    )
+    held[1].set_result(None)
+    await ended(here, batch.batch_id)
 
 
 async def test_one_item_alone_can_be_cancelled(here: Place) -> None:

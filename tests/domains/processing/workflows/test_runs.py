@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -30,6 +31,7 @@ from domains.processing.workflows.types import (
 from domains.safety import SafetyAction, SafetyScore, SafetySubject, SafetyVerdict
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
+from domains.session.core.sessions import Sessions
 from domains.session.types import (
     Cancelled,
     ImageFinished,
@@ -314,6 +316,71 @@ async def test_a_paused_run_goes_on_where_it_stopped() -> None:
             await session.over()
     assert session.state is SessionState.COMPLETED
     assert dict(steps.counts) == {"a": 1, "b": 1}
+
+
+@dataclass
+class BegunSlowly(Steps):
+    """Whose sessions are being prepared until `go_on` is set."""
+
+    preparing: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def request(self, place: int, inputs: Inputs, run: Session, name: str) -> SessionRequest:
+        made = super().request(place, inputs, run, name)
+
+        async def prepare() -> SessionPlan:
+            self.preparing.set()
+            await self.go_on.wait()
+            return await made.prepare()
+
+        return replace(made, prepare=prepare)
+
+
+@pytest.mark.parametrize("when", ["prepared", "written"])
+@pytest.mark.parametrize("others", [False, True])
+async def test_a_step_that_is_being_begun_does_not_run_on_while_its_run_is_paused(
+    when: str, others: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither before its session is there, nor before that is on disk; whether or not others
+    run that end first."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def long(session: Session, inputs: Inputs) -> None:
+        begun.set()
+        await go_on.wait()
+
+    of = graph(step("a"), *([step("other")] if others else []))
+    steps = BegunSlowly(of.steps, {"other": long})
+    if when == "written":
+        steps.go_on.set()
+    async with place() as at, asyncio.timeout(20):
+        written, accepted = asyncio.Event(), Sessions.accepted
+
+        async def slowly(sessions: Sessions, session: Session) -> None:
+            if session.about.parent.item_id == "a" and when == "written":
+                await written.wait()
+            await accepted(sessions, session)
+
+        monkeypatch.setattr(Sessions, "accepted", slowly)
+        session, _ = await at.begin(of, steps)
+        await steps.preparing.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        at.sessions.pause(session, "", "mary")
+        for each in (steps.go_on, written, go_on):
+            await asyncio.sleep(0.1)
+            each.set()
+        while (change := session.log.change()) and session.state is not SessionState.PAUSED:
+            await change.wait()
+        children = at.sessions.children(session.session_id)
+        counts = dict(steps.counts)
+        assert all(each.state.final or each.state is SessionState.PAUSED for each in children)
+        await asyncio.sleep(0.1)
+        assert dict(steps.counts) == counts
+        at.sessions.resume(session, "mary")
+        await session.over()
+    assert session.state is SessionState.COMPLETED
+    assert dict(steps.counts) == {each.step_id: 1 for each in of.steps}
 
 
 @dataclass
