@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from domains.at_work import at_work
 from server.log_writer import LogWriter
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> LogWriter:
         console = output.isatty()
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _of_session,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -75,6 +77,15 @@ def bind_ids(message: Any) -> None:
     )
     ids["session_id"] = ids["session_id"] or _id(getattr(message, "event", None), "session_id")
     structlog.contextvars.bind_contextvars(**{name: id_ for name, id_ in ids.items() if id_})
+
+
+def _of_session(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    """What is written while a session has its turn says which, and whose it is."""
+    work = at_work()
+    if work is not None:
+        event_dict.setdefault("session_id", work.session_id)
+        event_dict.setdefault("client", work.owner)
+    return event_dict
 
 
 def safety_decided(session_id: str, verdict: SafetyVerdict) -> None:

@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from deviceops.v1 import inference_pb2, processing_pb2
+from domains.at_work import AtWork, working
 from server import logs
 from server.config import Settings
 
@@ -53,6 +54,20 @@ def test_structured_and_library_lines_have_one_form() -> None:
         assert line["session_id"] == "s1"
         assert line["logger"] == logger
         assert line["timestamp"].endswith("Z")
+
+
+def test_what_is_written_in_a_session_s_turn_says_which_it_is() -> None:
+    def write() -> None:
+        with working(AtWork("s1", "anna")):
+            structlog.get_logger("ours").error("incident")
+            logging.getLogger("theirs").warning("event")
+            structlog.get_logger("ours").info("about another", session_id="s2")
+        structlog.get_logger("ours").info("afterwards")
+
+    *in_turn, other, after = lines(written(Settings(), write))
+    assert [(line["session_id"], line["client"]) for line in in_turn] == [("s1", "anna")] * 2
+    assert other["session_id"] == "s2"
+    assert "session_id" not in after
 
 
 def test_level_is_the_setting_s() -> None:

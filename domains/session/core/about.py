@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from domains.at_work import AtWork
 from domains.session.types import SessionKind
 from domains.session.types.named import NOTHING_NAMED, Names
 from domains.values import ModelContent
@@ -45,3 +46,8 @@ class About:
     repeats: bool = False
     named: Names = NOTHING_NAMED
     contents: tuple[ModelContent, ...] = ()
+
+    @property
+    def at_work(self) -> AtWork:
+        """What lines of the log say of it while it has its turn."""
+        return AtWork(self.session_id, self.owner)

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
+from domains.at_work import task_of_no_call, working
 from domains.clock import Clock
 from domains.errors import Cancelled, DomainError
 from domains.loops import kept
@@ -41,9 +42,9 @@ class DeviceQueue:
     alone may fill the queue; once others wait, it holds at most half of it, and what it
     holds beyond keeps nobody out.
 
-    A session that is cancelled or whose time is over while it waits never starts. One that
-    is paused keeps its place in the room and in the order of arrival, and waits again once
-    it is resumed. Work that raises ends its session and never the queue.
+    A session that is cancelled or whose time is over while it waits never starts. One that is
+    paused keeps its place in the room and in the order of arrival, and waits again once
+    resumed. Work that raises ends its session and never the queue.
 
     Work that can pause yields to work of a higher priority, between two steps, and after a
     slice of time to another client's of its own priority. Its session waits again with its
@@ -74,8 +75,7 @@ class DeviceQueue:
         leave: Callable[[str], None] = lambda device_id: None,
     ) -> None:
         self.device_id = device_id
-        self._admit = admit
-        self._leave = leave
+        self._admit, self._leave = admit, leave
         self._describe = describe
         self._places = Places()
         self._room = Room(length)
@@ -141,7 +141,7 @@ class DeviceQueue:
             session.move_in_queue(len(self._places) - 1 + (self._running is not None))
         if self._runner is None:
             name = f"queue {self.device_id}"
-            self._runner = asyncio.create_task(kept(name, self._run), name=name)
+            self._runner = task_of_no_call(kept(name, self._run), name)
         submitted, self._submitted = self._submitted, asyncio.Event()
         submitted.set()
 
@@ -256,7 +256,8 @@ class DeviceQueue:
         self._running = place
         try:
             self._remove([place])
-            await self._take(place)
+            with working(place.session.about.at_work):
+                await self._take(place)
         finally:
             self._running = None
         return True

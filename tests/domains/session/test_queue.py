@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from domains.at_work import AtWork, at_work
+from domains.clients import STRANGER, Caller, Role, caller, calling
 from domains.errors import Reason
 from domains.session.core.order import TurnOrder
 from domains.session.core.places import Place, Places
@@ -60,6 +62,27 @@ async def test_priority_goes_first_and_work_that_cannot_pause_runs_on(
     device.release.set()
     await _all_final([first, low, high])
     assert device.order == [session.session_id for session in (first, high, low)]
+
+
+async def test_a_turn_knows_its_session_and_nothing_of_the_call_that_began_the_queue(
+    sessions: Sessions,
+) -> None:
+    seen: list[tuple[str, Caller, AtWork | None]] = []
+
+    async def work(session: Session) -> None:
+        session.start(lambda: None)
+        seen.append((session.session_id, caller(), at_work()))
+        finish(session)
+
+    with calling(Caller("anna", Role.ADMIN)):
+        opened = [submit(sessions, work)]
+    opened.append(submit(sessions, work))
+    await _all_final(opened)
+
+    assert seen == [
+        (each.session_id, STRANGER, AtWork(each.session_id, each.owner)) for each in opened
+    ]
+    assert at_work() is None
 
 
 async def test_devices_do_not_wait_for_each_other(sessions: Sessions) -> None:
