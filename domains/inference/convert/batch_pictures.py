@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from google.protobuf.message import Message
+from msgspec import structs
 
 from deviceops.v1 import common_pb2
 from domains.errors import FeatureNotBuilt, InvalidArgument, NotFound
@@ -60,7 +60,7 @@ async def check_given(
     except InvalidArgument as error:
         InvalidArgument.check(
             *(
-                replace(each, field=_origin(each.field))
+                structs.replace(each, field=_origin(each.field))
                 for each in error.violations
                 if not each.field.startswith("image")
             )
