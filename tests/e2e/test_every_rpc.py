@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,9 +65,21 @@ class Rpc:
         return GetMessageClass(self.descriptor.input_type)
 
     async def call(
-        self, channel: grpc.aio.Channel, token: str, *messages: Message, longest: int = 3
+        self,
+        channel: grpc.aio.Channel,
+        token: str,
+        *messages: Message,
+        longest: int = 3,
+        heard: Callable[[Message], object] = lambda answer: None,
     ) -> Refusal:
         """Send a message, or a stream of some, and read up to `longest` answers.
+
+        Args:
+            channel: To the server.
+            token: Its client's; empty for none.
+            messages: What is sent.
+            longest: So many answers of a stream are read.
+            heard: Gets each answer.
 
         Returns:
             The status it came to.
@@ -89,13 +101,14 @@ class Rpc:
         try:
             if self.descriptor.server_streaming:
                 count = 0
-                async for _ in call:
+                async for answer in call:
+                    heard(answer)
                     count += 1
                     if count == longest:
                         call.cancel()
                         return Refusal(grpc.StatusCode.OK, "")
             else:
-                await call
+                heard(await call)
         except grpc.aio.AioRpcError as error:
             return read(error)
         return Refusal(grpc.StatusCode.OK, "")

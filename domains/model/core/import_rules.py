@@ -40,7 +40,7 @@ def check_import(request: ImportRequest, *, pickles: bool) -> None:
     InvalidTask.check(
         checks.required("model_id", request.model_id)
         or checks.name("model_id", request.model_id),
-        checks.required("format", request.format),
+        checks.required("format", request.format) or _format_violation(request.format),
         checks.required("files", files),
         checks.elements("files", len(files), LIMITS["ImportModelRequest.files"]),
         *check_options(request.options, "options"),
@@ -103,6 +103,13 @@ def _double_violations(files: Sequence[ImportedFile]) -> Iterator[FieldViolation
         elif place in folders:
             yield _invalid(path, "Must not be a folder of another file.")
         seen.add(place)
+
+
+def _format_violation(format: ModelFormat | None) -> FieldViolation | None:
+    if format is ModelFormat.DIFFUSERS_FOLDER or format in _ENDINGS:
+        return None
+    rule = "Must be DIFFUSERS_FOLDER, SAFETENSORS or PICKLE: others are no models here."
+    return FieldViolation("format", Reason.ENUM_VALUE_UNKNOWN, rule)
 
 
 def _shape_violation(request: ImportRequest) -> FieldViolation | None:

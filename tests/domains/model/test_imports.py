@@ -218,6 +218,8 @@ async def test_a_path_that_is_none_is_named_and_costs_nothing(
     [
         ([], ModelFormat.SAFETENSORS, "files", Reason.REQUIRED_FIELD_MISSING),
         (["x.safetensors"], None, "format", Reason.REQUIRED_FIELD_MISSING),
+        (["x.gguf"], ModelFormat.GGUF, "format", Reason.ENUM_VALUE_UNKNOWN),
+        (["x.onnx"], ModelFormat.ONNX, "format", Reason.ENUM_VALUE_UNKNOWN),
         (["x.ckpt"], ModelFormat.SAFETENSORS, "files", Reason.FIELDS_CONFLICT),
         (["x.safetensors"], ModelFormat.PICKLE, "files", Reason.FIELDS_CONFLICT),
         (["x.safetensors"], ModelFormat.DIFFUSERS_FOLDER, "files", Reason.FIELDS_CONFLICT),

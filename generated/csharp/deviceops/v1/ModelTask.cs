@@ -3109,7 +3109,8 @@ namespace DeviceOperations.V1 {
     public const int FormatFieldNumber = 2;
     private global::DeviceOperations.V1.ModelFormat format_ = global::DeviceOperations.V1.ModelFormat.Unspecified;
     /// <summary>
-    /// Its format. PICKLE only where the operator allows pickles. Required.
+    /// Its format: DIFFUSERS_FOLDER, SAFETENSORS, or PICKLE where the operator allows pickles.
+    /// Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -400,7 +400,9 @@ class ImportModelRequest(_message.Message):
     model_id: _builtins.str
     """Id it shall have; a name. Required."""
     format: _model_info_pb2.ModelFormat.ValueType
-    """Its format. PICKLE only where the operator allows pickles. Required."""
+    """Its format: DIFFUSERS_FOLDER, SAFETENSORS, or PICKLE where the operator allows pickles.
+    Required.
+    """
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFile]:
         """Its files. At most 256 elements. Required."""
