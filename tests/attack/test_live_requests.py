@@ -41,7 +41,7 @@ WEIGHTS = {
     **dict.fromkeys(("RestartWorker", "OptimizeDevice", "CancelSessions", "DeleteModel"), 0.3),
 }
 # A worker was killed or restarted; twice with one model.
-OF_KILLS = {"WORKER_LOST", "WORKER_CRASH_REPEATED", "DEVICE_UNAVAILABLE", "DEVICE_RESTARTING"}
+OF_KILLS = {"WORKER_LOST", "WORKER_CRASH_REPEATED", "DEVICE_UNAVAILABLE"}
 AT_WORK = {
     session_pb2.SESSION_STATE_QUEUED,
     session_pb2.SESSION_STATE_RUNNING,
@@ -102,7 +102,7 @@ async def test_whatever_clients_ask_for_the_server_stays_well(alone: RunningServ
             for number in range(CLIENTS):
                 group.create_task(work(client, Random(f"{seed} {number}")))
         assert wrong == []
-        assert seen["OK"] > CLIENTS * CALLS // 4
+        assert seen["OK"] > CLIENTS * CALLS // 10, seen
 
         await _come_to_rest(client)
         _, after = await client.draw(_exact())
