@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from domains.deadlines import deadline_of
 from server.interceptors import (
     Context,
     Handler,
@@ -72,6 +73,7 @@ class MetricsInterceptor(Interceptor):
         async def counted(request: Any, context: Context) -> Any:
             metrics.begin(method)
             started = time.perf_counter()
+            past_deadline = deadline_of(context)
             failure: BaseException | None = None
             try:
                 return await inner(request, context)
@@ -80,6 +82,6 @@ class MetricsInterceptor(Interceptor):
                 raise
             finally:
                 seconds = time.perf_counter() - started
-                metrics.finish(method, outcome(context, failure), seconds)
+                metrics.finish(method, outcome(context, failure, past_deadline), seconds)
 
         return with_behaviour(handler, counted)

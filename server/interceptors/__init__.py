@@ -102,10 +102,13 @@ def refusal(error: Exception) -> Handler:
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def outcome(context: Context, error: BaseException | None) -> grpc.StatusCode:
-    """The status a call ended with, seen from outside its behaviour."""
+def outcome(
+    context: Context, error: BaseException | None, past_deadline: Callable[[], bool]
+) -> grpc.StatusCode:
+    """The status a call ended with, seen from outside its behaviour; `past_deadline` as
+    `deadline_of` gives it."""
     if isinstance(error, asyncio.CancelledError):
-        expired = context.time_remaining() == 0
+        expired = past_deadline()
         return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
     code: Any = context.code()
     if isinstance(code, grpc.StatusCode):

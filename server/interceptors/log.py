@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import structlog
 
+from domains.deadlines import deadline_of
 from server.interceptors import (
     Context,
     Handler,
@@ -35,6 +36,7 @@ class LogInterceptor(Interceptor):
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(method=method)
             started = time.perf_counter()
+            past_deadline = deadline_of(context)
             failure: BaseException | None = None
             try:
                 return await inner(request, context)
@@ -42,7 +44,8 @@ class LogInterceptor(Interceptor):
                 failure = error
                 raise
             finally:
-                _write_line(method, outcome(context, failure), time.perf_counter() - started)
+                code = outcome(context, failure, past_deadline)
+                _write_line(method, code, time.perf_counter() - started)
 
         return with_behaviour(handler, logged)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
 from deviceops.v1 import session_pb2
 from domains.clients import caller
+from domains.deadlines import Call, deadline_of
 from domains.errors import InvalidArgument
 from domains.session.convert.events import SessionConverter
 from domains.session.convert.starting import Starters
@@ -20,19 +21,6 @@ from domains.session.core.runner import SessionRunner
 from domains.session.types import Delivery
 
 R = TypeVar("R", bound=Message)
-
-# A client ends its call at its own deadline, often before the server sees the same moment:
-# the time left travels rounded up by as much as a hundredth, and then it takes its way.
-_ROUNDED_SHARE = 0.02
-_TRAVEL_SECONDS = 0.1
-
-
-class Call(Protocol):
-    """What is needed of a call's context."""
-
-    def time_remaining(self) -> float | None:
-        """Seconds until the call's deadline; None without one."""
-        ...
 
 
 class SessionStreams:
@@ -78,7 +66,7 @@ class SessionStreams:
         events = self._runner.run(
             replace(request, owner=caller().name),
             checked_delivery(delivery, "delivery"),
-            expired=_deadline_of(call),
+            expired=deadline_of(call),
         )
         return self._converter.responses(events, response)
 
@@ -93,16 +81,3 @@ def checked_delivery(message: session_pb2.DeliveryOptions, path: str) -> Deliver
     delivery = delivery_from_proto(message, path)
     InvalidArgument.check(*check_delivery(delivery, path))
     return delivery
-
-
-def _deadline_of(call: Call) -> Callable[[], bool]:
-    """Whether the call, which just ended, ended because its deadline passed."""
-    whole = call.time_remaining()
-
-    def passed() -> bool:
-        left = call.time_remaining()
-        if whole is None or left is None:
-            return False
-        return left <= max(_TRAVEL_SECONDS, whole * _ROUNDED_SHARE)
-
-    return passed

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest import mock
 
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from deviceops.v1 import inference_pb2, inference_pb2_grpc
+from domains.deadlines import deadline_of
 from domains.errors import NotFound
+from server.interceptors import outcome
 from server.interceptors.errors import ErrorInterceptor
 from server.interceptors.log import LogInterceptor
 from server.interceptors.requests import RequestInterceptor
@@ -86,6 +89,23 @@ async def test_call_without_an_answer_is_logged_with_why(
         await asyncio.wait_for(ended.wait(), 30)
     [line] = await written(log_lines, 1)
     assert line["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("left", "code"),
+    [
+        (0.06, grpc.StatusCode.DEADLINE_EXCEEDED),  # the client's own had passed
+        (5.0, grpc.StatusCode.CANCELLED),
+    ],
+)
+def test_a_call_that_was_dropped_at_its_deadline_is_late(
+    left: float, code: grpc.StatusCode
+) -> None:
+    context = mock.Mock()
+    context.time_remaining.return_value = 12.4
+    past_deadline = deadline_of(context)
+    context.time_remaining.return_value = left
+    assert outcome(context, asyncio.CancelledError(), past_deadline) is code
 
 
 async def test_ids_are_logged_and_prompts_are_not(log_lines: list[dict[str, Any]]) -> None:
