@@ -49,8 +49,8 @@ def main(arguments: list[str]) -> int:
     pipe.set_progress_bar_config(disable=True)
     torch._inductor.config.conv_1x1_as_mm = True
     # Kernels that are to be tried are compiled by processes that are ready when they are asked
-    # for, with torch's ptxas. Without being told of it, this one looks for them under another
-    # one's name and compiles each once more, one by one, which takes a quarter of an hour.
+    # for, with torch's ptxas. Without being told of it, this one would look for them under
+    # another one's name and compile each once more, one by one: a quarter of an hour, it seems.
     _set_triton_ptxas_path()
     AsyncCompile.warm_pool()
     AsyncCompile.wait_pool_ready()
