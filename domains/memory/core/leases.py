@@ -13,6 +13,7 @@ from domains.errors import DomainError, Reason, ResourceExhausted
 from domains.finishing import finished
 from domains.limits import LIMITS
 from domains.memory.core.address_space import AddressSpace
+from domains.memory.core.errands import Errands
 from domains.memory.core.headroom import Headroom
 from domains.memory.core.ledger import Lease, Ledger, Reservation
 from domains.memory.core.rules import check_allocation, check_listing, check_renewal
@@ -39,7 +40,6 @@ _log = logging.getLogger("deviceops.memory")
 _REPORTED = "sum of the worker's buffers, as of its last figures"
 _UNREPORTED = ByteFigure.unknown("no worker of the device has sent figures yet")
 _MOST_SHOWN = LIMITS["RenewLeasesResponse.allocations"].max_elements
-_PATIENCE_SECONDS = 1.0
 _OUT_OF_MEMORY = {Reason.HOST_OUT_OF_MEMORY, Reason.DEVICE_OUT_OF_MEMORY}
 
 
@@ -94,7 +94,7 @@ class Leases:
         self._quota_bytes = quota_bytes
         self._exhausted = exhausted
         self._keyed: dict[tuple[str, str], _Keyed] = {}
-        self._sweeping: dict[str, asyncio.Task[None]] = {}  # by the device's id
+        self._sweeping: Errands[None] = Errands()  # by the device's id
 
     async def create(self, caller: Caller, request: AllocationRequest) -> Allocation:
         """Take memory for a client; the same request_id again finds what it took.
@@ -297,13 +297,9 @@ class Leases:
         """
         for lease in self._ledger.expired():
             where = lease.allocation.place.device_id
-            if where not in self._sweeping:
-                self._sweeping[where] = asyncio.create_task(self._sweep(where))
-        if self._sweeping:
-            await asyncio.wait(self._sweeping.values(), timeout=_PATIENCE_SECONDS)
-        over = [task for task in self._sweeping.values() if task.done()]
-        self._sweeping = {d: task for d, task in self._sweeping.items() if task not in over}
-        await asyncio.gather(*over)
+            if where not in self._sweeping.under_way:
+                self._sweeping.begin(where, self._sweep(where))
+        await self._sweeping.ended()
         self._keyed = {key: one for key, one in self._keyed.items() if self._stands(one)}
 
     async def _sweep(self, device_id: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from datetime import datetime
 
 from domains.clock import Clock
 from domains.errors import DeadlineExceeded, Unavailable
+from domains.memory.core.errands import Errands
 from domains.memory.core.models import HeldModels, IdleModel
 from domains.memory.core.watch import PressureWatch
 from domains.memory.errors import WorkRefused
@@ -19,7 +19,6 @@ from domains.values import EvictionCause
 
 IDLE_SECONDS = 30.0
 _EVICTION_SECONDS = 60.0
-_PATIENCE_SECONDS = 1.0
 _FREEING = {SessionKind.MEMORY_TASK, SessionKind.DEVICE_TASK}
 
 
@@ -44,8 +43,7 @@ class PressureReactions:
         self._clock = clock
         # When a model was last used, as it says itself and on the clock that measures.
         self._uses: dict[tuple[str, str], tuple[datetime, float]] = {}
-        # What is under way, by a device of the memory.
-        self._relieving: dict[str, asyncio.Task[list[str]]] = {}
+        self._relieving: Errands[list[str]] = Errands()  # by a device of the memory
 
     async def relieve(self) -> tuple[str, ...]:
         """Evict models as the pressure demands, now; returns their ids in order.
@@ -55,15 +53,9 @@ class PressureReactions:
         busy is waited for beside it, and keeps no other memory from being relieved.
         """
         for device_id in self._memories():
-            if not self._models.sharing(device_id).intersection(self._relieving):
-                relieving = asyncio.create_task(self._relieve(device_id))
-                self._relieving[device_id] = relieving
-        if not self._relieving:
-            return ()
-        await asyncio.wait(self._relieving.values(), timeout=_PATIENCE_SECONDS)
-        over = [task for task in self._relieving.values() if task.done()]
-        self._relieving = {d: task for d, task in self._relieving.items() if task not in over}
-        gone = await asyncio.gather(*over)
+            if not self._models.sharing(device_id).intersection(self._relieving.under_way):
+                self._relieving.begin(device_id, self._relieve(device_id))
+        gone = await self._relieving.ended()
         return tuple(model_id for ids in gone for model_id in ids)
 
     async def _relieve(self, device_id: str) -> list[str]:

@@ -23,7 +23,7 @@ from domains.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from domains.memory.core import leases
+from domains.memory.core import errands
 from domains.memory.errors import (
     AllocationBusy,
     AllocationNotFound,
@@ -263,7 +263,7 @@ async def test_a_worker_that_does_not_answer_keeps_no_other_place_from_being_swe
         await answers.wait()
         return await free(device_id, buffer_id)
 
-    monkeypatch.setattr(leases, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(errands, "_PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(system.buffers, "free", slow)
     sweep = system.service.leases.sweep  # one after another, as the server calls it
     for place in (CARD, HOST):

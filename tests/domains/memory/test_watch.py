@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from domains.device.errors import DeviceNotFound
 from domains.device.types import DeviceState
 from domains.errors import Reason
-from domains.memory.core import reactions
+from domains.memory.core import errands
 from domains.memory.errors import InvalidMemoryRequest, WorkRefused
 from domains.memory.types import Heartbeat, MemoryStatus, Place, Pressure, PressureLevel
 from domains.session.core.plan import SessionRequest
@@ -323,7 +323,7 @@ async def test_a_worker_that_cannot_answer_is_asked_again_later(system: System) 
 async def test_a_worker_that_draws_for_long_keeps_no_other_memory_from_relief(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reactions, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(errands, "_PATIENCE_SECONDS", 0.01)
     hold_three(system)
     for device_id in ("cuda:0", "cuda:1"):
         system.meter.tell(device_id, 100, 15)
